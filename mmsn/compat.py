@@ -1,0 +1,293 @@
+"""Make today's PyTorch and either OpenMMLab stack work together, or say in one line why not.
+
+``prepare()`` runs once, at ``import mmsn`` and before timm, mmcv or mmseg are imported. It checks
+what is installed, then applies the shims below, each only where it is needed:
+
+=====================  ==============================================================
+shim                   needed by
+=====================  ==============================================================
+torchvision operators  a torchvision whose compiled part does not fit torch (a CUDA
+                       torchvision beside a CPU torch), seen with 0.28 and 2.13
+distutils              Python 3.12 and later with mmengine's environment report
+``mmcv._ext``          mmcv-lite with mmsegmentation 1.2, which imports ``mmcv.ops``
+                       unguarded; the onedl forks (1.4 and later) guard it
+safe globals           torch 2.6 and later, where ``torch.load`` refuses the message
+                       hub that mmengine saves in checkpoints
+=====================  ==============================================================
+
+Left out on purpose: nothing here patches a function of mmengine, mmcv or mmseg.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from packaging.version import Version
+
+__all__ = ["StackProblem", "installed_versions", "prepare", "stack_problem"]
+
+
+class StackProblem(ImportError):
+    """The installed OpenMMLab packages cannot work; the message is one line and ends in the fix."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One import name of the stack and the distributions that own it, with their version ranges.
+
+    ``ranges`` maps a distribution to (lowest supported version, first unsupported version).
+    """
+
+    module: str
+    ranges: Mapping[str, tuple[str, str]]
+
+
+# Pieces in the order a user should fix them; in each, the original distribution comes first.
+_STACK = (
+    _Piece(
+        "mmengine",
+        {
+            "mmengine": ("0.10.4", "1.0"),
+            "mmengine-lite": ("0.10.4", "1.0"),
+            "onedl-mmengine": ("0.10.8", "1.0"),
+        },
+    ),
+    _Piece(
+        "mmcv",
+        {
+            "mmcv": ("2.0.1", "3.0"),
+            "mmcv-lite": ("2.0.1", "3.0"),
+            "mmcv-full": ("2.0.1", "3.0"),  # 1.x only: always told to go
+            "onedl-mmcv": ("2.3.0", "3.0"),
+        },
+    ),
+    _Piece(
+        "mmseg",
+        {
+            "mmsegmentation": ("1.2.2", "1.3"),
+            # 1.3 imports mmcv.ops unguarded, 1.4 does not
+            "onedl-mmsegmentation": ("1.4.0", "2.0"),
+        },
+    ),
+)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the stack's installed distributions, by distribution name.
+
+    A package that is importable without metadata (a source tree on ``PYTHONPATH``) counts as the
+    original distribution, with the version that its ``version.py`` states. The forks read their
+    own version from metadata, so they cannot be imported without it.
+    """
+    found: dict[str, str] = {}
+    for piece in _STACK:
+        for dist in piece.ranges:
+            try:
+                found[dist] = metadata.version(dist)
+            except metadata.PackageNotFoundError:
+                continue
+        if not found.keys() & piece.ranges.keys():
+            version = _version_in_source(piece.module)
+            if version is not None:
+                found[next(iter(piece.ranges))] = version
+    return found
+
+
+def _version_in_source(module: str) -> str | None:
+    directory = _package_directory(module)
+    if directory is None or not (directory / "version.py").is_file():
+        return None
+    text = (directory / "version.py").read_text(encoding="utf-8")
+    match = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return match.group(1) if match else None
+
+
+def _package_directory(module: str) -> Path | None:
+    """Where a top-level package lies, without importing it."""
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def stack_problem(installed: Mapping[str, str]) -> str | None:
+    """One line that names the first thing wrong with ``installed`` and its fix, or None.
+
+    ``installed`` maps distribution names to versions, as :func:`installed_versions` gives them.
+    """
+    only_originals = installed and not any(dist.startswith("onedl-") for dist in installed)
+    fix = f'pip install "mmsn[{"openmmlab" if only_originals else "onedl"}]"'
+    present = {piece.module: [d for d in piece.ranges if d in installed] for piece in _STACK}
+
+    for piece in _STACK:
+        dists = present[piece.module]
+        if len(dists) > 1:
+            versions = " and ".join(f"{dist} {installed[dist]}" for dist in dists)
+            return (
+                f"{versions} are both installed and overwrite each other's folder "
+                f'"{piece.module}"; keep one: pip uninstall -y {" ".join(dists)} && {fix}'
+            )
+    missing = [piece for piece in _STACK if not present[piece.module]]
+    if missing:
+        names = ", ".join(f"{p.module} ({' or '.join(_advised(p))})" for p in missing)
+        return f"mmsn needs {names}, not installed here; fix: {fix}"
+    for piece in _STACK:
+        dist = present[piece.module][0]
+        lowest, first_unsupported = piece.ranges[dist]
+        version = Version(installed[dist])
+        if not Version(lowest) <= version < Version(first_unsupported):
+            age = "old" if version < Version(lowest) else "new"
+            return (
+                f"{dist} {version} is too {age} for mmsn, which needs "
+                f">={lowest},<{first_unsupported}; fix: {fix}"
+            )
+    mmcv = present["mmcv"][0]
+    if "mmsegmentation" in installed and Version(installed[mmcv]) >= Version("2.2.0"):
+        return (
+            f"mmsegmentation {installed['mmsegmentation']} refuses {mmcv} {installed[mmcv]}: it "
+            f"asserts mmcv<2.2.0; fix: pip uninstall -y {mmcv} && pip install mmcv-lite==2.1.0"
+        )
+    return None
+
+
+def _advised(piece: _Piece) -> list[str]:
+    names = list(piece.ranges)
+    return [names[-1], "mmcv-lite" if piece.module == "mmcv" else names[0]]
+
+
+def add_torchvision_operators() -> bool:
+    """Declare ``torchvision::nms`` and ``qnms`` where torchvision's compiled part cannot load.
+
+    ``import torchvision`` registers shape functions for these two operators without looking
+    whether they exist, and timm and mmengine import torchvision. Declared, not implemented: a
+    call still fails, with torchvision's own message. Returns whether this was needed.
+    """
+    import torch
+
+    if find_spec("torchvision") is None:
+        return False
+    try:
+        importlib.import_module("torchvision")
+        return False
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    # The failed import leaves submodules behind that would be taken for loaded ones.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _keep_alive.append(library)
+    importlib.import_module("torchvision")
+    return True
+
+
+_keep_alive: list[Any] = []  # a torch Library withdraws its operators when it is collected
+
+
+def add_distutils() -> bool:
+    """Provide ``distutils`` through setuptools where Python has none (3.12 and later)."""
+    if find_spec("distutils") is not None or find_spec("setuptools") is None:
+        return False
+    importlib.import_module("setuptools")
+    return find_spec("distutils") is not None
+
+
+class _UncompiledOps(ModuleType):
+    """Stands in for ``mmcv._ext``: every operator exists and says so when it is called.
+
+    ``mmcv.ops`` asserts at import that the operators exist, which this satisfies. Its own checks
+    for compiled operators (``mmcv.utils.check_ops_exist``) still answer no, because the spec has
+    no loader.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("mmcv._ext", "Stand-in made by mmsn.compat; mmcv-lite has no operators.")
+        self.__spec__ = ModuleSpec("mmcv._ext", loader=None)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in ("get_compiler_version", "get_compiling_cuda_version"):
+            return lambda: "not compiled"  # environment reports call these two
+
+        def operator(*args: Any, **kwargs: Any) -> NoReturn:
+            raise RuntimeError(
+                f'mmcv operator "{name}" is compiled code, which mmcv-lite has not; fix: choose a '
+                f"head or loss without it, or build mmcv: pip uninstall -y mmcv-lite && pip "
+                f'install "setuptools<81" && pip install --no-build-isolation mmcv==2.1.0'
+            )
+
+        operator.__name__ = name
+        return operator
+
+
+def add_mmcv_operators(installed: Mapping[str, str]) -> bool:
+    """Put a stand-in for ``mmcv._ext`` where the original mmseg meets an mmcv without it."""
+    directory = _package_directory("mmcv")
+    if "mmsegmentation" not in installed or directory is None or any(directory.glob("_ext*")):
+        return False
+    sys.modules.setdefault("mmcv._ext", _UncompiledOps())
+    return True
+
+
+def allow_mmengine_checkpoints() -> bool:
+    """Let ``torch.load(weights_only=True)``, the default from torch 2.6, read mmengine checkpoints.
+
+    Their message hub holds ``HistoryBuffer`` objects with NumPy arrays. mmengine 0.10.7 loads with
+    the default and fails on them; the forks allow them for their own loading only.
+    """
+    import numpy
+    import torch
+
+    if Version(torch.__version__) < Version("2.6"):
+        return False
+    from mmengine.logging import HistoryBuffer
+
+    def history_method(owner: type, name: str) -> Any:
+        if owner is not HistoryBuffer or name.startswith("_"):
+            raise ValueError(f"a checkpoint asked for {owner!r}.{name}; only HistoryBuffer's own")
+        return getattr(owner, name)
+
+    # A pickled HistoryBuffer names its methods as getattr(HistoryBuffer, "mean"). Allowing the
+    # real getattr would undo much of what weights_only protects, so a narrow one takes its name.
+    allowed: list[Any] = [(history_method, "builtins.getattr")]
+    dtypes = {type(numpy.dtype(code)) for code in "?bhilqBHILQefd"}
+    for known in (HistoryBuffer, numpy.ndarray, numpy.dtype, *dtypes):
+        allowed.append((known, f"{known.__module__}.{known.__qualname__}"))
+    core = importlib.import_module(
+        "numpy._core.multiarray" if find_spec("numpy._core") else "numpy.core.multiarray"
+    )
+    for package in ("numpy.core", "numpy._core"):  # as NumPy 1 and NumPy 2 wrote it
+        for name in ("_reconstruct", "scalar"):
+            allowed.append((getattr(core, name), f"{package}.multiarray.{name}"))
+    # Pairs, not plain objects: the forks take their plain ones off the list after each load.
+    torch.serialization.add_safe_globals(allowed)
+    return True
+
+
+def prepare() -> None:
+    """Check the stack and apply every shim that it needs; the order matters.
+
+    Raises:
+        StackProblem: when packages are missing, doubled, too old or too new.
+    """
+    installed = installed_versions()
+    problem = stack_problem(installed)
+    if problem is not None:
+        raise StackProblem(problem)
+    add_torchvision_operators()  # first: mmengine and mmcv import torchvision
+    add_distutils()
+    add_mmcv_operators(installed)
+    allow_mmengine_checkpoints()

@@ -1,0 +1,157 @@
+"""The shims, and the one line that says what is wrong with the installed stack."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import _load_checkpoint as load_checkpoint
+
+from mmsn import compat
+
+FORKS = {
+    "onedl-mmengine": "0.10.12",
+    "onedl-mmcv": "2.3.6",
+    "onedl-mmsegmentation": "1.4.2",
+}
+ORIGINALS = {"mmengine": "0.10.7", "mmcv-lite": "2.1.0", "mmsegmentation": "1.2.2"}
+
+
+@pytest.mark.parametrize(
+    "installed", [FORKS, ORIGINALS, {**ORIGINALS, "mmengine": "0.11.0rc3"}], ids=repr
+)
+def test_working_stacks_pass(installed: dict[str, str]) -> None:
+    assert compat.stack_problem(installed) is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "words", "fix"),
+    [
+        ({}, ["mmengine", "mmcv", "mmseg", "not installed"], "mmsn[onedl]"),
+        (
+            {"mmengine": "0.10.7", "mmcv-lite": "2.1.0"},
+            ["mmsegmentation", "not installed"],
+            "mmsn[openmmlab]",
+        ),
+        (
+            {**FORKS, "mmengine": "0.10.7"},
+            ["mmengine 0.10.7 and onedl-mmengine 0.10.12 are both installed"],
+            "pip uninstall -y mmengine onedl-mmengine",
+        ),
+        ({**ORIGINALS, "mmcv": "2.1.0"}, ["mmcv 2.1.0 and mmcv-lite 2.1.0"], "uninstall -y mmcv "),
+        ({**ORIGINALS, "mmengine": "0.9.1"}, ["mmengine 0.9.1 is too old"], "mmsn[openmmlab]"),
+        ({**FORKS, "onedl-mmcv": "3.0.0"}, ["onedl-mmcv 3.0.0 is too new"], "mmsn[onedl]"),
+        (
+            {**ORIGINALS, "mmcv-lite": "2.2.0"},
+            ["mmsegmentation 1.2.2 refuses mmcv-lite 2.2.0", "mmcv<2.2.0"],
+            "mmcv-lite==2.1.0",
+        ),
+        (
+            {**FORKS, "onedl-mmsegmentation": "1.3.3"},
+            ["onedl-mmsegmentation 1.3.3 is too old"],
+            "mmsn[onedl]",
+        ),
+    ],
+    ids=["nothing", "missing", "doubled", "lite-and-full", "old", "new", "mmcv-2.2", "old-fork"],
+)
+def test_a_problem_is_one_line_with_its_fix(
+    installed: dict[str, str], words: list[str], fix: str
+) -> None:
+    problem = compat.stack_problem(installed)
+    assert problem is not None
+    assert "\n" not in problem
+    for word in [*words, fix]:
+        assert word in problem
+
+
+def test_prepare_raises_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "installed_versions", dict)
+    with pytest.raises(ImportError, match=r'pip install "mmsn\[onedl\]"'):
+        compat.prepare()
+
+
+def test_the_stack_of_this_environment_is_recognized() -> None:
+    installed = compat.installed_versions()
+    assert len(installed) == 3
+    assert compat.stack_problem(installed) is None
+
+
+def test_a_source_tree_counts_as_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "some_source_tree"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "version.py").write_text("# comment\n__version__ = '1.2.3'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert compat._version_in_source("some_source_tree") == "1.2.3"
+    assert compat._version_in_source("no_such_package") is None
+
+
+def test_torchvision_imports_beside_any_torch() -> None:
+    assert compat.add_torchvision_operators() is False  # done at import: nothing left to do
+    import torchvision
+
+    assert torchvision.__version__
+    assert torch.ops.torchvision.nms is not None
+
+
+def test_distutils_can_be_imported() -> None:
+    compat.add_distutils()
+    assert importlib.util.find_spec("distutils") is not None
+
+
+def test_a_missing_operator_names_itself_when_called() -> None:
+    ops = compat._UncompiledOps()
+    focal = ops.sigmoid_focal_loss_forward  # mmcv only looks it up at import
+    with pytest.raises(RuntimeError, match='"sigmoid_focal_loss_forward"') as caught:
+        focal(torch.zeros(1), gamma=2.0)
+    assert "\n" not in str(caught.value)
+    assert ops.get_compiler_version() == "not compiled"
+    assert not hasattr(ops, "__path__")
+
+
+def test_the_stand_in_is_only_for_the_original_mmseg_without_operators() -> None:
+    import mmcv
+
+    compiled = any(Path(mmcv.__file__).parent.glob("_ext*"))
+    needed = "mmsegmentation" in compat.installed_versions() and not compiled
+    assert isinstance(sys.modules.get("mmcv._ext"), compat._UncompiledOps) == needed
+    assert compat.add_mmcv_operators(FORKS) is False
+
+
+def test_mmengine_checkpoints_load_with_weights_only(tmp_path: Path) -> None:
+    history = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 1])
+    scalars = {code: np.dtype(code).type(1) for code in "?bhilqBHILQefd"}
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"hub": {"train/loss": history, **scalars}, "weight": torch.ones(2)}, path)
+
+    load_checkpoint(str(path))  # the forks' loader changes torch's list; ours must survive it
+    loaded = torch.load(path, weights_only=True)
+
+    assert loaded["hub"]["train/loss"].mean() == pytest.approx(7 / 3)
+    assert {code: loaded["hub"][code] for code in scalars} == scalars
+    assert torch.equal(loaded["weight"], torch.ones(2))
+
+
+class _Asks:
+    """Pickles as ``getattr(owner, name)``, the way a hostile checkpoint would."""
+
+    def __init__(self, owner: object, name: str) -> None:
+        self.arguments = (owner, name)
+
+    def __reduce__(self) -> tuple[object, tuple[object, str]]:
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize(
+    "request_", [_Asks(HistoryBuffer, "__init__"), _Asks(np.ndarray, "tofile")]
+)
+def test_a_checkpoint_gets_no_other_attribute(tmp_path: Path, request_: _Asks) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"hub": request_}, path)
+    with pytest.raises(Exception, match="only HistoryBuffer's own"):
+        torch.load(path, weights_only=True)
