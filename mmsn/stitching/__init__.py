@@ -1,0 +1,26 @@
+"""The method, in plain PyTorch and plain Python: one idea of the paper per file."""
+
+from mmsn.stitching.cost import AnchorCost, CostModel
+from mmsn.stitching.layer import StitchingLayer
+from mmsn.stitching.least_squares import GramAccumulator, Solution
+from mmsn.stitching.sampling import budget_groups, default_step, draw, probabilities
+from mmsn.stitching.selection import largest_within, resolve
+from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
+
+__all__ = [
+    "AnchorCost",
+    "CostModel",
+    "GramAccumulator",
+    "LayerKey",
+    "Segment",
+    "Solution",
+    "Stitch",
+    "StitchSpace",
+    "StitchingLayer",
+    "budget_groups",
+    "default_step",
+    "draw",
+    "largest_within",
+    "probabilities",
+    "resolve",
+]

@@ -1,0 +1,114 @@
+"""What a stitch costs, in closed form: nothing is run, traced or even allocated.
+
+"FLOPs" in the papers, and MACs here, are multiply-accumulates of linear layers, convolutions and
+attention products, plus 5 per normalised element, which is how fvcore counts LayerNorm. Softmax,
+GELU, LayerScale and additions are free. Counts are per image and are of what is really executed:
+every low-rank update, each stitching layer once, no level that nobody reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmsn.stitching.space import Join, LayerKey, Run, Stitch, StitchSpace, Tap
+
+NORM_MACS_PER_ELEMENT = 5
+
+
+@dataclass(frozen=True)
+class AnchorCost:
+    """The shapes of one anchor that its cost depends on.
+
+    ``*_linear`` are weights of linear layers or convolutions applied to one token, that is MACs
+    per token; ``*_norm`` are normalised elements per token; ``attention_dim`` is the width of
+    queries, summed over heads.
+    """
+
+    dim: int
+    patch_size: tuple[int, int]
+    prefix_tokens: int
+    embed_linear: int
+    embed_norm: int
+    embed_params: int
+    block_linear: int
+    block_norm: int
+    block_params: int
+    attention_dim: int
+
+    def tokens(self, image_size: tuple[int, int]) -> int:
+        """Tokens of an image of (height, width) pixels, prefix tokens included."""
+        (height, width), (patch_h, patch_w) = image_size, self.patch_size
+        return math.ceil(height / patch_h) * math.ceil(width / patch_w) + self.prefix_tokens
+
+    def embed_macs(self, tokens: int) -> int:
+        """MACs of the patch embedding and, if there is one, the norm before the blocks."""
+        patches = tokens - self.prefix_tokens
+        return patches * self.embed_linear + NORM_MACS_PER_ELEMENT * tokens * self.embed_norm
+
+    def block_macs(self, tokens: int) -> int:
+        """MACs of one block: 12·N·d² + 2·N²·d + 10·N·d for an ordinary ViT."""
+        linear = tokens * self.block_linear
+        attention = 2 * tokens * tokens * self.attention_dim
+        return linear + attention + NORM_MACS_PER_ELEMENT * tokens * self.block_norm
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """MACs and parameters of every stitch of a space.
+
+    Args:
+        space: the stitches.
+        anchors: one entry per anchor.
+        rank: rank of the stitching layers' update.
+        out_indices: blocks of the last anchor that give the feature levels.
+    """
+
+    space: StitchSpace
+    anchors: tuple[AnchorCost, ...]
+    rank: int
+    out_indices: tuple[int, ...]
+
+    def breakdown(
+        self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]
+    ) -> dict[str, int]:
+        """MACs by part: ``embed``, ``blocks`` and ``stitching``."""
+        first = self.anchors[stitch.segments[0].anchor]
+        tokens = first.tokens(image_size)
+        blocks, layers = self._used(stitch, levels)
+        return {
+            "embed": first.embed_macs(tokens),
+            "blocks": sum(n * self.anchors[a].block_macs(tokens) for a, n in blocks.items()),
+            "stitching": tokens * sum(self._layer_weights(key) for key in layers),
+        }
+
+    def macs(self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]) -> int:
+        """MACs of the backbone for one image of (height, width) pixels."""
+        return sum(self.breakdown(stitch, image_size, levels).values())
+
+    def params(self, stitch: Stitch, levels: Sequence[int]) -> int:
+        """Parameters of the backbone that this stitch uses."""
+        blocks, layers = self._used(stitch, levels)
+        total = self.anchors[stitch.segments[0].anchor].embed_params
+        total += sum(n * self.anchors[a].block_params for a, n in blocks.items())
+        biases = sum(self.anchors[key.target].dim for key in layers)
+        return total + biases + sum(self._layer_weights(key) for key in layers)
+
+    def _layer_weights(self, key: LayerKey) -> int:
+        source, target = self.anchors[key.source].dim, self.anchors[key.target].dim
+        return source * target + self.rank * (source + target)
+
+    def _used(self, stitch: Stitch, levels: Sequence[int]) -> tuple[dict[int, int], set[LayerKey]]:
+        """Blocks run per anchor, and the stitching layers, each of which runs once."""
+        blocks: dict[int, int] = {}
+        layers: set[LayerKey] = set()
+        for step in self.space.route(stitch, self.out_indices, levels):
+            match step:
+                case Run(anchor, start, stop):
+                    blocks[anchor] = blocks.get(anchor, 0) + stop - start
+                case Join(key):
+                    layers.add(key)
+                case Tap(_, path):
+                    layers.update(path)
+        return blocks, layers

@@ -1,0 +1,87 @@
+"""Least squares for stitching layers, streaming: only Gram matrices are kept.
+
+The layer that goes from X to Y should solve ``min ‖[X 1] [Wᵀ; b] - Y‖`` (SN-Netv2, Section 3.2).
+The normal equations need no features, only ``ZᵀZ`` of ``Z = [X Y 1]``, and that one matrix serves
+both directions. Everything is float64; directions that the data do not span get the
+minimum-norm solution, as a pseudo-inverse would give, and are reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Eigenvalues of a Gram matrix below this fraction of the largest carry rounding, not data.
+RELATIVE_CUTOFF = 1e-12
+
+
+@dataclass(frozen=True)
+class Solution:
+    """``weight`` (d_out, d_in) and ``bias`` (d_out,) in float64, and how well posed they are.
+
+    ``rank`` of ``size`` directions are spanned by the data; ``error`` is the residual's share of
+    the target's energy, 0 for a perfect fit.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    rank: int
+    size: int
+    error: float
+
+
+class GramAccumulator:
+    """Sums ``ZᵀZ`` for paired tokens ``X`` (n, dim_x) and ``Y`` (n, dim_y).
+
+    Memory is ``8 · (dim_x + dim_y + 1)²`` bytes, whatever the number of tokens.
+    """
+
+    def __init__(self, dim_x: int, dim_y: int) -> None:
+        self.dim_x, self.dim_y = dim_x, dim_y
+        self.count = 0
+        self.gram: Tensor | None = None
+
+    @torch.no_grad()
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch of tokens, (..., dim_x) and (..., dim_y).
+
+        Raises:
+            ValueError: a token that is not finite.
+        """
+        x = x.reshape(-1, self.dim_x).double()
+        y = y.reshape(-1, self.dim_y).double()
+        z = torch.cat([x, y, x.new_ones(len(x), 1)], dim=1)
+        if not torch.isfinite(z).all():
+            side = "source" if not torch.isfinite(x).all() else "target"
+            raise ValueError(f"{side} tokens hold NaN or infinity")
+        gram = z.T @ z
+        self.gram = gram if self.gram is None else self.gram + gram
+        self.count += len(x)
+
+    def solve(self, reverse: bool = False) -> Solution:
+        """The affine map from X to Y, or from Y to X if ``reverse``."""
+        if self.gram is None:
+            raise ValueError("least squares got no tokens: give at least one batch of images")
+        x = torch.arange(self.dim_x, device=self.gram.device)
+        y = torch.arange(self.dim_x, self.dim_x + self.dim_y, device=self.gram.device)
+        source, target = (y, x) if reverse else (x, y)
+        design = torch.cat([source, source.new_tensor([self.dim_x + self.dim_y])])
+        normal = self.gram[design][:, design]
+        moments = self.gram[design][:, target]
+
+        values, vectors = torch.linalg.eigh(normal)
+        kept = values > RELATIVE_CUTOFF * values[-1]
+        vectors = vectors[:, kept]
+        solution = vectors @ ((vectors.T @ moments) / values[kept, None])
+
+        energy = self.gram[target, target].sum()
+        residual = energy - (solution * moments).sum()
+        return Solution(
+            weight=solution[:-1].T.contiguous(),
+            bias=solution[-1].clone(),
+            rank=int(kept.sum()),
+            size=len(design),
+            error=float((residual / energy).clamp_min(0)) if energy > 0 else 0.0,
+        )

@@ -1,0 +1,62 @@
+"""Naming stitches: by id, by kind, by a few words, or by what a budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmsn.stitching.space import StitchSpace
+
+StitchNames = str | int | Sequence[str | int]
+WORDS = ("all", "anchors", "middle", "sl", "ls", "lsl", "sls")
+
+
+def middle(space: StitchSpace, macs: Mapping[int, int]) -> int:
+    """The stitch, not an anchor, whose cost lies nearest to halfway between the extremes."""
+    half = (min(macs.values()) + max(macs.values())) / 2
+    joined = [stitch.id for stitch in space if stitch.kind != "anchor"] or list(space.ids)
+    return min(joined, key=lambda i: (abs(macs[i] - half), i))
+
+
+def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> tuple[int, ...]:
+    """Ids that the names stand for, without repeats, in the order of the names.
+
+    Args:
+        space: the stitches to choose from.
+        macs: cost of each stitch by id; only "middle" looks at it.
+        names: an id, a word, or a sequence of both. Words: "all", "anchors", "middle" or a kind.
+
+    Raises:
+        LookupError: an unknown id or word.
+    """
+    ids: list[int] = []
+    for name in [names] if isinstance(names, (str, int)) else names:
+        match name:
+            case "all":
+                ids += space.ids
+            case "anchors":
+                ids += range(len(space.depths))
+            case "middle":
+                ids.append(middle(space, macs))
+            case "sl" | "ls" | "lsl" | "sls":
+                ids += [stitch.id for stitch in space if stitch.kind == name]
+            case str():
+                raise LookupError(f"stitches {name!r} are unknown: use an id or one of {WORDS}")
+            case _:
+                ids.append(space[name].id)
+    return tuple(dict.fromkeys(ids))
+
+
+def largest_within(macs: Mapping[int, int], budget: float) -> int:
+    """The dearest stitch that costs at most ``budget`` multiply-accumulates.
+
+    Raises:
+        ValueError: a budget below the cheapest stitch.
+    """
+    affordable = [i for i in macs if macs[i] <= budget]
+    if not affordable:
+        cheapest = min(macs, key=lambda i: (macs[i], i))
+        raise ValueError(
+            f"a budget of {budget / 1e9:g} GFLOPs is below the cheapest stitch: stitch {cheapest} "
+            f"takes {macs[cheapest] / 1e9:.4g} GFLOPs; give at least that"
+        )
+    return max(affordable, key=lambda i: (macs[i], -i))

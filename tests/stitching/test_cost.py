@@ -1,0 +1,116 @@
+"""The closed form against every published number: segmentation, classification and depth."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmsn.stitching import AnchorCost, CostModel, StitchSpace
+from mmsn.stitching.space import Tap
+
+DATA = Path(__file__).parents[1] / "data"
+ADE20K_HEAD = 920_125_440
+SMALL, BASE, LARGE = 384, 768, 1024
+
+
+def plain_vit(dim):
+    """DeiT-3 of this width: patch 16, MLP ratio 4, LayerScale, position embedding of 32x32."""
+    return AnchorCost(
+        dim=dim,
+        patch_size=(16, 16),
+        prefix_tokens=1,
+        embed_linear=768 * dim,
+        embed_norm=0,
+        embed_params=768 * dim + dim + dim + 1024 * dim,
+        block_linear=12 * dim * dim,
+        block_norm=2 * dim,
+        block_params=12 * dim * dim + 9 * dim + 4 * dim + 2 * dim,
+        attention_dim=dim,
+    )
+
+
+def cost_model(small, large, out_indices=(9, 14, 19, 23), rank=0):
+    space = StitchSpace.two_way((12, 24) if large == LARGE else (12, 12))
+    return CostModel(space, (plain_vit(small), plain_vit(large)), rank, out_indices)
+
+
+def as_reference_counts(model, stitch, image_size, traced_levels):
+    """The reference runs a layer again for a level at the join, and traces only some levels."""
+    parts = model.breakdown(stitch, image_size, traced_levels)
+    route = model.space.route(stitch, model.out_indices, traced_levels)
+    layers = len(model.space.joins(stitch))
+    layers += sum(bool(step.path) for step in route if isinstance(step, Tap))
+    tokens = model.anchors[0].tokens(image_size)
+    per_layer = tokens * model.anchors[0].dim * model.anchors[-1].dim
+    return parts["embed"] + parts["blocks"] + layers * per_layer
+
+
+def test_all_134_published_segmentor_flops_to_the_last_digit():
+    published = json.loads((DATA / "flops_ade20k_deit3_s_l.json").read_text())
+    model = cost_model(SMALL, LARGE)
+    for stitch in model.space:
+        # Level 0 survives their trace because its shape is read; 1 and 2 do not.
+        macs = as_reference_counts(model, stitch, (512, 512), (0, 3)) + ADE20K_HEAD
+        assert macs == published[str(stitch.id)], stitch
+
+
+@pytest.mark.parametrize(
+    ("small", "ids_gflops"),
+    [
+        (SMALL, {0: 208.876, 1: 602.608}),
+        (BASE, {0: 300.972, 1: 602.608}),
+    ],
+)
+def test_published_depth_flops_at_480x640(small, ids_gflops):
+    model = cost_model(small, LARGE, out_indices=(4, 11, 17, 23))
+    for stitch_id, gflops in ids_gflops.items():
+        macs = as_reference_counts(model, model.space[stitch_id], (480, 640), range(4))
+        assert macs / 1e9 + 167.78281 == pytest.approx(gflops, abs=6e-4)
+
+
+@pytest.mark.parametrize(("stitch_id", "gflops"), [(0, 4.61), (1, 61.60), (14, 9.52), (2, 56.84)])
+def test_published_classification_flops_at_224(stitch_id, gflops):
+    model = cost_model(SMALL, LARGE, out_indices=(23,))
+    stitch = model.space[stitch_id]
+    tokens, dim = 197, model.anchors[stitch.segments[-1].anchor].dim
+    parts = model.breakdown(stitch, (224, 224), (0,))
+    joins = len(model.space.joins(stitch)) * tokens * SMALL * LARGE
+    head = 5 * tokens * dim + 1000 * dim
+    assert (parts["embed"] + parts["blocks"] + joins + head) / 1e9 == pytest.approx(
+        gflops, abs=6e-3
+    )
+
+
+def test_executed_macs_count_each_layer_once_and_only_levels_that_are_read():
+    model = cost_model(SMALL, LARGE)
+    layer = 1025 * SMALL * LARGE
+    small, stitch = model.space[0], model.space[12]  # 12 joins after unit 10, no level there
+    assert model.breakdown(small, (512, 512), range(4))["stitching"] == 4 * layer
+    assert model.breakdown(small, (512, 512), (3,))["stitching"] == layer
+    assert model.breakdown(stitch, (512, 512), range(4))["stitching"] == 4 * layer
+    at_level = model.space[11]  # joins after unit 9, where level 2 is: one layer serves both
+    assert model.breakdown(at_level, (512, 512), range(4))["stitching"] == 3 * layer
+
+
+def test_the_low_rank_update_is_counted():
+    with_update, without = cost_model(SMALL, LARGE, rank=16), cost_model(SMALL, LARGE)
+    stitch = with_update.space[2]
+    extra = with_update.macs(stitch, (512, 512), (3,)) - without.macs(stitch, (512, 512), (3,))
+    assert extra == 1025 * 16 * (SMALL + LARGE)
+    extra = with_update.params(stitch, (3,)) - without.params(stitch, (3,))
+    assert extra == 16 * (SMALL + LARGE)
+
+
+def test_parameters_of_the_anchors_are_those_of_the_networks_alone():
+    model = cost_model(SMALL, LARGE)
+    layer = SMALL * LARGE + LARGE
+    assert model.params(model.space[0], (3,)) == plain_vit(SMALL).embed_params + layer + (
+        12 * plain_vit(SMALL).block_params
+    )
+    assert model.params(model.space[1], (3,)) == 304_195_584
+
+
+@pytest.mark.parametrize("size", [(1, 1), (512, 512), (500, 700)])
+def test_sizes_that_are_no_multiple_of_the_patch_are_padded(size):
+    rows, columns = -(-size[0] // 16), -(-size[1] // 16)
+    assert plain_vit(SMALL).tokens(size) == rows * columns + 1

@@ -1,0 +1,78 @@
+"""Budget groups of the published FLOPs, and draws as a pure function of seed and iteration."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsn.stitching import budget_groups, default_step, draw, probabilities
+
+DATA = Path(__file__).parents[1] / "data"
+costs = st.dictionaries(st.integers(0, 200), st.integers(1, 10**12), min_size=1)
+
+
+@pytest.fixture(scope="module")
+def published():
+    file = DATA / "flops_ade20k_deit3_s_l.json"
+    return {int(i): macs for i, macs in json.loads(file.read_text()).items()}
+
+
+@pytest.mark.parametrize("step", ["default", 10e9])
+def test_published_flops_form_13_groups(published, step):
+    step = default_step(published, units=12) if step == "default" else step
+    groups = budget_groups(published, step)
+    assert [len(group) for group in groups] == [1, *[12] * 11, 1]
+    assert groups[0] == (0,)
+    assert groups[-1] == (1,)
+
+
+def test_the_same_default_groups_a_model_a_thousand_times_smaller(published):
+    small = {i: macs // 1000 for i, macs in published.items()}
+    assert budget_groups(small, default_step(small, 12)) == budget_groups(
+        published, default_step(published, 12)
+    )
+
+
+@given(costs, st.floats(0, 1e12))
+def test_groups_are_a_partition_within_the_step(macs, step):
+    groups = budget_groups(macs, step)
+    assert sorted(i for group in groups for i in group) == sorted(macs)
+    flat = [macs[i] for group in groups for i in group]
+    assert flat == sorted(flat)
+    for group in groups:
+        assert macs[group[-1]] - macs[group[0]] <= step
+    for left, right in pairwise(groups):
+        assert macs[right[0]] - macs[left[0]] > step
+    assert sum(probabilities(groups).values()) == pytest.approx(1)
+
+
+def test_draws_repeat_for_the_same_seed_and_iteration_and_need_no_state(published):
+    groups = budget_groups(published, 10e9)
+    draws = [draw(groups, seed=3, iteration=i) for i in range(50)]
+    assert [draw(groups, seed=3, iteration=i) for i in reversed(range(50))] == draws[::-1]
+    assert draws != [draw(groups, seed=4, iteration=i) for i in range(50)]
+    # Pinned: a change of the generator would change every resumed run.
+    assert draws[:8] == [68, 67, 66, 1, 28, 97, 21, 131]
+
+
+def test_frequencies_are_uniform_over_groups_then_members(published):
+    groups = budget_groups(published, 10e9)
+    draws = 26_000
+    counts = Counter(draw(groups, 0, i) for i in range(draws))
+    assert set(counts) == set(published)
+    per_group = [sum(counts[i] for i in group) for group in groups]
+    chi2 = sum((n - draws / 13) ** 2 / (draws / 13) for n in per_group)
+    assert chi2 < 32.9  # 99.9 % quantile with 12 degrees of freedom
+    chance = probabilities(groups)
+    chi2 = sum((counts[i] - draws * p) ** 2 / (draws * p) for i, p in chance.items())
+    assert chi2 < 189  # 99.9 % quantile with 133 degrees of freedom
+
+
+@pytest.mark.parametrize("step", [-1, float("nan")])
+def test_a_step_below_zero_is_refused(step):
+    with pytest.raises(ValueError, match=r"step .* 0 or more"):
+        budget_groups({0: 1}, step)

@@ -1,0 +1,136 @@
+"""The stitching space against the reference's ids, and its invariants for any depths."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsn.stitching import LayerKey, StitchSpace
+from mmsn.stitching.space import Join, Run, Tap
+
+DATA = Path(__file__).parents[1] / "data"
+OUT_INDICES = ((9, 14, 19, 23), (4, 11, 17, 23))
+
+depths = st.builds(
+    lambda base, ratio, flip: (base, base * ratio)[:: -1 if flip else 1],
+    st.integers(1, 12),
+    st.integers(1, 4),
+    st.booleans(),
+)
+modes = st.sampled_from(["one_way", "two_way"])
+
+
+@pytest.mark.parametrize("large", [12, 24])
+def test_ids_segments_and_layers_are_the_references(large):
+    golden = json.loads((DATA / "stitches_12_24.json").read_text())
+    space = StitchSpace.two_way((12, large))
+    assert list(space.ids) == golden["all_cfgs"]
+    if large == 12:
+        return
+    for stitch in space:
+        config = golden["configs"][str(stitch.id)]
+        if stitch.kind == "anchor":
+            assert config["comb"] == [stitch.id]
+            continue
+        inclusive = zip(config["comb"], config["route"], strict=True)
+        expected = tuple((a, b, min(e + 1, space.depths[a])) for a, (b, e) in inclusive)
+        assert stitch.segments == expected
+        assert [key.unit for key in space.joins(stitch)] == config["layers"][:-1]
+
+
+@pytest.mark.parametrize(
+    ("depths", "count"),
+    [((6, 12), 32), ((12, 12), 134), ((12, 36), 134), ((24, 24), 554), ((24, 12), 134), ((5,), 1)],
+)
+def test_counts_for_depths_that_the_reference_gets_wrong(depths, count):
+    assert len(StitchSpace.two_way(depths)) == count
+
+
+def test_one_way_is_the_beginning_of_two_way():
+    one_way, two_way = StitchSpace.one_way((12, 24)), StitchSpace.two_way((12, 24))
+    assert one_way.ids == (*range(13),)
+    assert all(one_way[i] == two_way[i] for i in one_way.ids)
+    assert len(one_way.layer_keys) == 12
+    assert len(two_way.layer_keys) == 23
+
+
+@given(depths, modes)
+def test_every_unit_runs_once_and_something_runs_after_the_last_join(depths, mode):
+    space = StitchSpace(depths, mode)
+    assert len({stitch.segments for stitch in space}) == len(space)
+    for stitch in space:
+        done = [False] * space.units(0)
+        for anchor, start, stop in stitch.segments:
+            assert start < stop
+            blocks = space.blocks_per_unit(anchor, 0)
+            assert start % blocks == stop % blocks == 0
+            for unit in range(start // blocks, stop // blocks):
+                assert not done[unit]
+                done[unit] = True
+        assert all(done)
+        assert set(space.joins(stitch)) <= set(space.layer_keys)
+
+
+@given(depths, modes, st.data())
+def test_a_route_gives_every_wanted_level_once_and_runs_each_segment_in_order(depths, mode, data):
+    space = StitchSpace(depths, mode)
+    blocks = st.lists(st.integers(0, depths[-1] - 1), min_size=1, max_size=5, unique=True)
+    out_indices = tuple(sorted(data.draw(blocks)))
+    levels = data.draw(st.sets(st.integers(0, len(out_indices) - 1), min_size=1))
+    stitch = data.draw(st.sampled_from(list(space)))
+    route = space.route(stitch, out_indices, sorted(levels))
+
+    taps = [step for step in route if isinstance(step, Tap)]
+    assert sorted(tap.level for tap in taps) == sorted(levels)
+    assert isinstance(route[-1], Tap)
+    assert all(set(tap.path) <= set(space.layer_keys) for tap in taps)
+    at, anchor = 0, stitch.segments[0].anchor
+    for step in route:
+        if isinstance(step, Run):
+            assert (step.anchor, step.start) == (anchor, at)
+            at = step.stop
+        elif isinstance(step, Join):
+            unit_end = at // space.blocks_per_unit(anchor, 0) - 1
+            assert step.key == LayerKey(anchor, 1 - anchor, unit_end)
+            anchor = 1 - anchor
+            at = (unit_end + 1) * space.blocks_per_unit(anchor, 0)
+
+
+@pytest.mark.parametrize("out_indices", OUT_INDICES)
+def test_levels_come_from_the_matching_small_block(out_indices):
+    space = StitchSpace.two_way((12, 24))
+    small = space.route(space[0], out_indices, range(4))
+    assert [s.stop - 1 for s in small if isinstance(s, Run)] == [i // 2 for i in out_indices]
+    for stitch in space:
+        taps = [s for s in space.route(stitch, out_indices, range(4)) if isinstance(s, Tap)]
+        assert [tap.level for tap in taps] == [0, 1, 2, 3]
+
+
+def test_blocks_after_the_last_wanted_level_are_left_out():
+    space = StitchSpace.two_way((12, 24))
+    route = space.route(space[25], (9, 14, 19, 23), (0,))  # L[0:2] S[1:2] L[4:24]
+    assert route[-2:] == (Run(1, 4, 10), Tap(0, ()))
+
+
+def test_a_chain_is_stitched_pairwise_and_projects_through_the_middle():
+    space = StitchSpace.two_way((12, 12, 24))
+    assert len(space) == 3 + 2 * 132
+    assert len(space.layer_keys) == 2 * 23
+    anchors = {tuple(sorted({s.anchor for s in stitch.segments})) for stitch in space}
+    assert anchors == {(0,), (1,), (2,), (0, 1), (1, 2)}
+    last = space.route(space[0], (9, 14, 19, 23), (3,))[-1]
+    assert last == Tap(3, (LayerKey(0, 1, 11), LayerKey(1, 2, 11)))
+
+
+@pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
+def test_depths_that_do_not_divide_are_refused(depths):
+    with pytest.raises(ValueError, match="depth"):
+        StitchSpace.two_way(depths)
+
+
+@pytest.mark.parametrize("stitch_id", [13, 135, -1, "x", None, [1]])
+def test_an_unknown_id_says_which_exist(stitch_id):
+    with pytest.raises(LookupError, match="0 to 134 without 13"):
+        StitchSpace.two_way((12, 24))[stitch_id]
