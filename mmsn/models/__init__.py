@@ -1,0 +1,21 @@
+"""The registered backbone, what it is made of, and what it costs with its head."""
+
+from mmsn.models.anchor import Anchor
+from mmsn.models.complexity import (
+    head_macs,
+    segmentor_macs,
+    segmentor_params,
+    stitched_backbone,
+    unwrap,
+)
+from mmsn.models.stitched_vit import StitchedViT
+
+__all__ = [
+    "Anchor",
+    "StitchedViT",
+    "head_macs",
+    "segmentor_macs",
+    "segmentor_params",
+    "stitched_backbone",
+    "unwrap",
+]

@@ -1,0 +1,205 @@
+"""An anchor: one of timm's plain ViTs behind the few calls that stitching needs.
+
+timm builds and loads the ViT, so any family that is a timm ``VisionTransformer`` works: DeiT-3,
+DeiT, AugReg, DINOv2, MAE, CLIP towers. What only classification uses (final norm, pooling, head)
+is removed, because dense heads read raw block outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import timm
+import torch
+from mmengine.logging import print_log
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
+
+from mmsn.checkpoint import read_state_dict
+from mmsn.stitching import AnchorCost
+
+CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")
+
+
+class Anchor(nn.Module):
+    """A timm ``VisionTransformer`` that can be run block by block, at any input size.
+
+    Args:
+        model_name: a timm name, for example ``deit3_small_patch16_224.fb_in22k_ft_in1k``.
+        img_size: (height, width) for which position embeddings are stored; other sizes resample
+            them on the fly.
+        pretrained: take timm's published weights, when weights are initialised.
+        checkpoint: take the weights of this local .pth or .safetensors file instead. Position and
+            patch embeddings of another size are resampled by timm's own rules.
+        prefix: part of the checkpoint's keys before timm's names, for example
+            ``backbone.anchors.0.vit.`` for an anchor trained with this package.
+        with_cp: recompute blocks in the backward pass, to save memory.
+        timm_options: anything else that timm's model takes, for example ``drop_path_rate``.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        img_size: tuple[int, int],
+        pretrained: bool = False,
+        checkpoint: str | None = None,
+        prefix: str = "",
+        with_cp: bool = False,
+        **timm_options: Any,
+    ) -> None:
+        super().__init__()
+        if pretrained and checkpoint is not None:
+            raise ValueError(
+                f"anchor {model_name!r} has both pretrained=True and checkpoint={checkpoint!r}: "
+                "keep one"
+            )
+        self.model_name, self.pretrained = model_name, pretrained
+        self.checkpoint, self.prefix, self.with_cp = checkpoint, prefix, with_cp
+        self._timm_options = dict(
+            num_classes=0,
+            img_size=img_size,
+            dynamic_img_size=True,
+            dynamic_img_pad=True,
+            **timm_options,
+        )
+        self.vit = self._create(pretrained=False)
+        self.depth: int = len(self.vit.blocks)
+        self.dim: int = self.vit.embed_dim
+        self.prefix_tokens: int = self.vit.num_prefix_tokens
+
+    def _create(self, pretrained: bool) -> VisionTransformer:
+        if not timm.is_model(self.model_name):
+            raise ValueError(
+                f"anchor {self.model_name!r} is no timm model: timm.list_models('*vit*') and "
+                "timm.list_models('deit*') list the plain ViTs"
+            )
+        try:
+            vit = timm.create_model(self.model_name, pretrained=pretrained, **self._timm_options)
+        except TypeError as error:
+            raise ValueError(
+                f"anchor {self.model_name!r} does not take these options as a plain timm "
+                f"VisionTransformer would: {error}"
+            ) from error
+        if not isinstance(vit, VisionTransformer):
+            raise ValueError(
+                f"anchor {self.model_name!r} is a {type(vit).__name__}, but an anchor must be a "
+                "plain timm VisionTransformer, for example 'vit_small_patch16_224'"
+            )
+        for part in CLASSIFICATION_PARTS:
+            if getattr(vit, part, None) is not None:
+                setattr(vit, part, nn.Identity())
+        return vit
+
+    @property
+    def token_layout(self) -> tuple[tuple[int, int], int, int]:
+        """((patch height, patch width), class and distillation tokens, register tokens).
+
+        Tokens can pass between anchors only if this is the same.
+        """
+        registers = self.vit.num_reg_tokens
+        return tuple(self.vit.patch_embed.patch_size), self.prefix_tokens - registers, registers
+
+    def init_weights(self) -> None:
+        """Load the pretrained weights or the checkpoint, if the anchor has one.
+
+        Raises:
+            FileNotFoundError: the checkpoint is not there.
+            ValueError: keys are missing, unknown or of another shape; all are listed.
+        """
+        if self.pretrained:
+            self.vit.load_state_dict(self._create(pretrained=True).state_dict())
+        elif self.checkpoint is not None:
+            self._load_checkpoint(self.checkpoint)
+
+    def _load_checkpoint(self, path: str) -> None:
+        state = read_state_dict(path, self.prefix)
+        state = checkpoint_filter_fn(state, self.vit, adapt_layer_scale=True)
+        parts = tuple(f"{part}." for part in CLASSIFICATION_PARTS)
+        unused = sorted(key for key in state if key.startswith(parts))
+        state = {key: value for key, value in state.items() if key not in unused}
+        own = self.vit.state_dict()
+        faults = [f"{key} is missing" for key in own if key not in state]
+        faults += [f"{key} is unknown" for key in state if key not in own]
+        faults += [
+            f"{key} has shape {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+            for key in own
+            if key in state and state[key].shape != own[key].shape
+        ]
+        faults += [
+            f"{key} holds NaN or infinity"
+            for key, value in state.items()
+            if not torch.isfinite(value).all()
+        ]
+        if faults:
+            raise ValueError(
+                f"checkpoint {path!r} does not fit anchor {self.model_name!r} "
+                f"({len(faults)} faults): {'; '.join(faults)}"
+            )
+        self.vit.load_state_dict(state)
+        if unused:
+            print_log(
+                f"{path}: not used, because dense heads read block outputs: {', '.join(unused)}",
+                logger="current",
+            )
+
+    def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, 3, H, W) image to (B, N, C) tokens with position embedding, and the (h, w) grid.
+
+        Height and width need not be multiples of the patch: the image is padded below and right.
+        """
+        vit = self.vit
+        patches = vit.patch_embed(image)  # (B, h, w, C)
+        grid = (patches.shape[1], patches.shape[2])
+        return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches))), grid
+
+    def run(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Run blocks ``start`` to ``stop`` (half-open) on (B, N, C) tokens."""
+        for block in self.vit.blocks[start:stop]:
+            if self.with_cp and self.training and torch.is_grad_enabled():
+                tokens = recompute(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        return tokens
+
+    def cost(self) -> AnchorCost:
+        """The shapes that the cost model needs, read off the modules."""
+        vit, block = self.vit, self.vit.blocks[0]
+        embedding = [vit.patch_embed, vit.norm_pre]
+        names = ("cls_token", "dist_token", "reg_token", "pos_embed")
+        loose = [p for p in (getattr(vit, name, None) for name in names) if p is not None]
+        return AnchorCost(
+            dim=self.dim,
+            patch_size=self.token_layout[0],
+            prefix_tokens=self.prefix_tokens,
+            embed_linear=sum(map(_weights, embedding)),
+            embed_norm=sum(map(_normalised, embedding)),
+            embed_params=sum(map(_params, embedding)) + sum(p.numel() for p in loose),
+            block_linear=_weights(block),
+            block_norm=_normalised(block),
+            block_params=_params(block),
+            attention_dim=block.attn.num_heads * block.attn.head_dim,
+        )
+
+
+def _params(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _weights(module: nn.Module) -> int:
+    """Weights of linear layers and patch convolutions: multiply-accumulates per token."""
+    layers = (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def _normalised(module: nn.Module) -> int:
+    """Elements per token that norms touch; norms of queries and keys repeat for every head."""
+    total = 0
+    for name, norm in module.named_modules():
+        shape = getattr(norm, "normalized_shape", None)
+        if shape is not None:
+            per_head = name.endswith(("attn.q_norm", "attn.k_norm"))
+            heads = module.get_submodule("attn").num_heads if per_head else 1
+            total += heads * math.prod(shape)
+    return total

@@ -1,0 +1,97 @@
+"""FLOPs and parameters of a whole segmentor, for every stitch.
+
+The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads are anybody's, so theirs
+are counted once, by tracing; no stitch changes them, because the levels have the same shape for
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import torch
+from mmengine.analysis import FlopAnalyzer
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from mmsn.models.stitched_vit import StitchedViT
+
+
+def unwrap(model: Any) -> Any:
+    """The model itself, without mmengine's wrapper for distributed training."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def stitched_backbone(model: nn.Module) -> StitchedViT:
+    """The ``StitchedViT`` in a model, which may be wrapped for distributed training.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    bare = unwrap(model)
+    found = [module for module in bare.modules() if isinstance(module, StitchedViT)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(bare).__name__} has {len(found)} StitchedViT backbones, but needs exactly one: "
+            "set backbone=dict(type='mmsn.StitchedViT', ...) in the config"
+        )
+    return found[0]
+
+
+class _Head(nn.Module):
+    """Neck and decode head on feature levels; auxiliary heads take no part in inference."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.neck = getattr(model, "neck", None)
+        head = model.decode_head
+        self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        features = self.neck(maps) if self.neck is not None else maps
+        out = self.heads[0](features)
+        for head in self.heads[1:]:  # cascaded heads refine the one before
+            out = head(features, out)
+        return out
+
+
+@torch.no_grad()
+def head_macs(model: Any, image_size: tuple[int, int]) -> int:
+    """Multiply-accumulates of neck and decode head for one (height, width) image.
+
+    Counted as fvcore counts, by one traced pass over maps of zeros. Resizing the prediction to
+    the image is not a part of it.
+    """
+    model = unwrap(model)
+    backbone = stitched_backbone(model)
+    patch_h, patch_w = backbone.anchor(0).token_layout[0]
+    grid = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
+    device = next(model.parameters()).device
+    maps = tuple(
+        torch.zeros(1, backbone.anchor(-1).dim, *grid, device=device) for _ in backbone.out_indices
+    )
+    training = model.training
+    model.eval()
+    try:
+        analyzer = FlopAnalyzer(_Head(model), maps)
+        analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        logging.getLogger("mmengine.analysis.jit_analysis").setLevel(logging.ERROR)
+        return int(analyzer.total())
+    finally:
+        model.train(training)
+
+
+def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
+    """Multiply-accumulates of backbone, neck and decode head in inference, by stitch id."""
+    head = head_macs(model, image_size)
+    macs = stitched_backbone(model).stitch_macs(image_size)
+    return {stitch_id: backbone + head for stitch_id, backbone in macs.items()}
+
+
+def segmentor_params(model: Any) -> dict[int, int]:
+    """Parameters that inference with each stitch uses, by id: backbone, neck and decode head."""
+    head = sum(p.numel() for p in _Head(unwrap(model)).parameters())
+    params = stitched_backbone(model).stitch_params()
+    return {stitch_id: backbone + head for stitch_id, backbone in params.items()}

@@ -1,0 +1,219 @@
+"""The stitched backbone: several pretrained ViTs and the stitching layers between them.
+
+It runs one stitch at a time, the one that is set; it draws nothing. See ``mmsn.engine`` for the
+hooks that initialise the stitching layers and draw a stitch for every training iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, cast
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmsn.models.anchor import Anchor
+from mmsn.registry import MODELS
+from mmsn.stitching import CostModel, LayerKey, Stitch, StitchingLayer, StitchSpace
+from mmsn.stitching.space import Join, Mode, Run, Tap
+
+
+@MODELS.register_module()
+class StitchedViT(BaseModule):
+    """One network out of several plain ViTs, with many costs to choose from at run time.
+
+    The feature levels have the last anchor's width and the stride of the patch. A single anchor
+    is allowed: the backbone is then that ViT alone, its only stitch 0.
+
+    Args:
+        anchors: one dict per anchor, from cheap to dear; see ``Anchor`` for the keys.
+        img_size: side, or (height, width), of the training crop.
+        out_indices: blocks (0-based) of the last anchor whose outputs are the feature levels. For
+            a stitch that runs the small anchor there, its matching block stands in.
+        eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
+            not computed and given as None. All by default. A head that reads level 3 only, with
+            auxiliary heads on the rest, wants ``(3,)``.
+        space: "two_way" (SN-Netv2) or "one_way" (SN-Net).
+        rank: rank of the stitching layers' update; 0 trains them as a whole.
+        alpha: the update is scaled by ``alpha / rank``.
+        freeze_anchors: train only stitching layers and heads.
+        with_cp: recompute blocks in the backward pass, to save memory.
+        init_cfg: as in every mm module; applied after the anchors' own weights.
+
+    Raises:
+        ValueError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
+    """
+
+    def __init__(
+        self,
+        anchors: Sequence[dict[str, Any]],
+        img_size: int | tuple[int, int],
+        out_indices: Sequence[int],
+        eval_levels: Sequence[int] | None = None,
+        space: Mode = "two_way",
+        rank: int = 16,
+        alpha: float = 1.0,
+        freeze_anchors: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size = (int(height), int(width))
+        built = [Anchor(img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors]
+        _check_token_layouts(built)
+        _check_order(built)
+        self.anchors = nn.ModuleList(built)
+        self.space = StitchSpace((anchor.depth for anchor in built), space)
+        self.out_indices = _check_positions("out_indices", out_indices, self.space.depths[-1])
+        self.train_levels = tuple(range(len(self.out_indices)))
+        levels = self.train_levels if eval_levels is None else eval_levels
+        self.eval_levels = _check_positions("eval_levels", levels, len(self.out_indices))
+        self.costs = CostModel(
+            self.space, tuple(anchor.cost() for anchor in built), rank, self.out_indices
+        )
+        self.stitching_layers = nn.ModuleDict(
+            {
+                layer_name(key): StitchingLayer(
+                    built[key.source].dim, built[key.target].dim, rank, alpha
+                )
+                for key in self.space.layer_keys
+            }
+        )
+        self.freeze_anchors = freeze_anchors
+        if freeze_anchors:
+            self.anchors.requires_grad_(False)
+        # Until somebody chooses: the dearest anchor, alone.
+        self._stitch = self.space[len(built) - 1]
+
+    @property
+    def stitch(self) -> Stitch:
+        """The stitch that ``forward`` runs."""
+        return self._stitch
+
+    def set_stitch(self, stitch_id: int) -> None:
+        """Choose the stitch that ``forward`` runs from now on.
+
+        Raises:
+            LookupError: an id that the space does not have.
+        """
+        self._stitch = self.space[stitch_id]
+
+    @contextmanager
+    def use_stitch(self, stitch_id: int) -> Iterator[Stitch]:
+        """Run a stitch inside a ``with`` block; the one before comes back at its end."""
+        before = self._stitch
+        self.set_stitch(stitch_id)
+        try:
+            yield self._stitch
+        finally:
+            self._stitch = before
+
+    def stitch_macs(
+        self, image_size: tuple[int, int], levels: Sequence[int] | None = None
+    ) -> dict[int, int]:
+        """Multiply-accumulates of the backbone for one (height, width) image, by stitch id.
+
+        ``levels`` that are read: those of evaluation mode by default.
+        """
+        levels = self.eval_levels if levels is None else levels
+        return {stitch.id: self.costs.macs(stitch, image_size, levels) for stitch in self.space}
+
+    def stitch_params(self, levels: Sequence[int] | None = None) -> dict[int, int]:
+        """Parameters of the backbone that each stitch uses, by id."""
+        levels = self.eval_levels if levels is None else levels
+        return {stitch.id: self.costs.params(stitch, levels) for stitch in self.space}
+
+    def anchor(self, index: int) -> Anchor:
+        """One of the anchors, counted from cheap to dear."""
+        return cast(Anchor, self.anchors[index])
+
+    def layer(self, key: LayerKey) -> StitchingLayer:
+        """The stitching layer of this name."""
+        return cast(StitchingLayer, self.stitching_layers[layer_name(key)])
+
+    def init_weights(self) -> None:
+        """Load what the anchors name as their weights; mm runners call it before training."""
+        for index in range(len(self.anchors)):
+            self.anchor(index).init_weights()
+        super().init_weights()
+
+    def train(self, mode: bool = True) -> StitchedViT:
+        """As in every module; frozen anchors stay in evaluation mode."""
+        super().train(mode)
+        if self.freeze_anchors:
+            self.anchors.eval()
+        return self
+
+    def forward(self, image: Tensor) -> tuple[Tensor | None, ...]:
+        """(B, 3, H, W) image to one (B, C, h, w) map per level; None for a level nobody reads."""
+        stitch = self._stitch
+        levels = self.train_levels if self.training else self.eval_levels
+        tokens, grid = self.anchor(stitch.segments[0].anchor).embed(image)
+        # A join and a level may need the same layer on the same tokens: it runs once.
+        carried: dict[LayerKey, Tensor] = {}
+        maps: list[Tensor | None] = [None] * len(self.out_indices)
+        for step in self.space.route(stitch, self.out_indices, levels):
+            match step:
+                case Run(anchor, start, stop):
+                    tokens = self.anchor(anchor).run(tokens, start, stop)
+                case Join(key):
+                    tokens = self._carry(tokens, (key,), carried)
+                case Tap(level, path):
+                    maps[level] = self._to_map(self._carry(tokens, path, carried), grid)
+        return tuple(maps)
+
+    def _carry(
+        self, tokens: Tensor, path: Sequence[LayerKey], carried: dict[LayerKey, Tensor]
+    ) -> Tensor:
+        for key in path:
+            if key not in carried:
+                carried[key] = self.layer(key)(tokens)
+            tokens = carried[key]
+        return tokens
+
+    def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        patches = tokens[:, self.anchor(0).prefix_tokens :]
+        return patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
+
+
+def layer_name(key: LayerKey) -> str:
+    """Name of a stitching layer in the state dict, for example ``0_to_1_after_4``."""
+    return f"{key.source}_to_{key.target}_after_{key.unit}"
+
+
+def _check_positions(name: str, positions: Sequence[int], size: int) -> tuple[int, ...]:
+    positions = tuple(positions)
+    rising = all(a < b for a, b in pairwise(positions))
+    if not positions or not rising or not all(0 <= p < size for p in positions):
+        raise ValueError(f"{name} {positions} is not allowed: give rising numbers in 0..{size - 1}")
+    return positions
+
+
+def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
+    if not anchors:
+        raise ValueError("anchors is empty: name at least one timm ViT")
+    for other in anchors[1:]:
+        if other.token_layout != anchors[0].token_layout:
+            layouts = " and ".join(
+                f"{a.model_name} (patch {a.token_layout[0]}, {a.token_layout[1]} class tokens, "
+                f"{a.token_layout[2]} register tokens)"
+                for a in (anchors[0], other)
+            )
+            raise ValueError(
+                f"anchors {layouts} cannot exchange tokens: choose anchors of one family, or give "
+                "both the same patch_size"
+            )
+
+
+def _check_order(anchors: Sequence[Anchor]) -> None:
+    sizes = [anchor.depth * anchor.cost().block_params for anchor in anchors]
+    for i in range(len(anchors) - 1):
+        if sizes[i] > sizes[i + 1]:
+            raise ValueError(
+                f"anchor {anchors[i].model_name} ({sizes[i] / 1e6:.4g} M parameters in its blocks) "
+                f"stands before {anchors[i + 1].model_name} ({sizes[i + 1] / 1e6:.4g} M): list "
+                "anchors from cheap to dear"
+            )

@@ -1,0 +1,29 @@
+"""Small anchors, quick to run on a CPU."""
+
+import pytest
+
+from mmsn.models import StitchedViT
+
+
+def tiny_anchor(dim, depth, **options):
+    """A DeiT-3 of this width and depth, patch 16, two heads."""
+    return dict(
+        model_name="deit3_small_patch16_224", embed_dim=dim, depth=depth, num_heads=2, **options
+    )
+
+
+@pytest.fixture
+def build():
+    """Make a stitched backbone of depths (4, 8), widths (16, 24) unless told otherwise."""
+
+    def make(anchors=None, **options):
+        anchors = anchors or [tiny_anchor(16, 4), tiny_anchor(24, 8)]
+        options = dict(img_size=64, out_indices=(1, 3, 5, 7), rank=2) | options
+        backbone = StitchedViT(anchors, **options)
+        for key in backbone.space.layer_keys:  # as after some training: the update is not zero
+            layer = backbone.layer(key)
+            if layer.rank:
+                layer.lora_B.data.normal_()
+        return backbone.eval()
+
+    return make

@@ -1,0 +1,164 @@
+"""Anchors against timm itself, and what a checkpoint may and may not hold."""
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from mmsn.models import Anchor
+
+FAMILIES = [
+    "deit3_small_patch16_224",
+    "deit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "vit_small_patch16_224",  # AugReg
+    "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_base_patch16_224.mae",
+    "vit_base_patch16_clip_224",
+    "vit_base_patch16_siglip_224",
+]
+
+
+def randomise(module):
+    for p in module.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_an_anchor_alone_equals_timm(name, tmp_path):
+    options = dict(depth=4, embed_dim=96, num_heads=2)
+    vit = timm.create_model(
+        name, img_size=64, dynamic_img_size=True, dynamic_img_pad=True, **options
+    )
+    vit = randomise(vit)
+    file = tmp_path / "vit.safetensors"
+    safetensors.torch.save_file(vit.state_dict(), file)
+    anchor = Anchor(name, img_size=(64, 64), checkpoint=str(file), **options).eval()
+    anchor.init_weights()
+
+    for size in ((64, 64), (56, 90)):
+        image = torch.randn(2, 3, *size)
+        expected = vit.forward_intermediates(
+            image, indices=[1, 3], norm=False, output_fmt="NLC", intermediates_only=True
+        )
+        tokens, grid = anchor.embed(image)
+        patch = anchor.token_layout[0][0]
+        assert grid == tuple(-(-side // patch) for side in size)
+        for patches, (start, stop) in zip(expected, [(0, 2), (2, 4)], strict=True):
+            tokens = anchor.run(tokens, start, stop)
+            ours = tokens[:, anchor.prefix_tokens :]
+            torch.testing.assert_close(ours, patches, atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    image, grads = torch.randn(1, 3, 32, 32), []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        anchor = Anchor("vit_tiny_patch16_224", (32, 32), with_cp=with_cp, depth=2).train()
+        anchor.run(anchor.embed(image)[0], 0, 2).square().sum().backward()
+        grads.append(anchor.vit.blocks[0].mlp.fc1.weight.grad)
+    torch.testing.assert_close(*grads)
+
+
+def saved(tmp_path, change=lambda state: state, name="vit.safetensors", **options):
+    vit = timm.create_model("vit_tiny_patch16_224", **(dict(depth=2, img_size=64) | options))
+    state = change({k: v.clone() for k, v in randomise(vit).state_dict().items()})
+    path = tmp_path / name
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return str(path), vit
+
+
+def load(path, **options):
+    anchor = Anchor("vit_tiny_patch16_224", (64, 64), checkpoint=path, **(dict(depth=2) | options))
+    anchor.init_weights()
+    return anchor
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: {k: v for k, v in s.items() if "0.attn.qkv.bias" not in k},
+         r"blocks.0.attn.qkv.bias is missing"),
+        (lambda s: s | {"extra": torch.ones(2)}, r"extra is unknown"),
+        (lambda s: s | {"cls_token": torch.ones(1, 1, 5)},
+         r"cls_token has shape \(1, 1, 5\), not \(1, 1, 192\)"),
+        (lambda s: s | {"cls_token": torch.full((1, 1, 192), float("nan"))},
+         r"cls_token holds NaN"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_keys(tmp_path, change, reason):
+    path, _ = saved(tmp_path, change)
+    with pytest.raises(ValueError, match=reason) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_faulty_keys_are_listed(tmp_path):
+    path, _ = saved(tmp_path, depth=3)
+    with pytest.raises(ValueError, match=r"\(12 faults\)") as caught:
+        load(path)
+    assert str(caught.value).count("blocks.2.") == 12
+
+
+def test_position_and_patch_embeddings_are_resampled_by_timm(tmp_path):
+    path, _ = saved(tmp_path)
+    anchor = load(path, patch_size=8)
+    assert anchor.vit.pos_embed.shape == (1, 65, 192)
+    assert anchor.vit.patch_embed.proj.weight.shape[-2:] == (8, 8)
+    reference = timm.create_model(
+        "vit_tiny_patch16_224",
+        pretrained=True,
+        pretrained_cfg_overlay=dict(file=path, num_classes=1000),
+        num_classes=1000,
+        img_size=64,
+        patch_size=8,
+        depth=2,
+    )
+    torch.testing.assert_close(anchor.vit.pos_embed, reference.pos_embed)
+    torch.testing.assert_close(
+        anchor.vit.patch_embed.proj.weight, reference.patch_embed.proj.weight
+    )
+
+
+def test_a_pytorch_file_with_a_prefix_loads(tmp_path):
+    path, vit = saved(
+        tmp_path,
+        lambda s: {"state_dict": {f"backbone.anchors.0.vit.{k}": v for k, v in s.items()}},
+        name="epoch.pth",
+    )
+    anchor = load(path, prefix="backbone.anchors.0.vit.")
+    assert torch.equal(anchor.vit.blocks[1].mlp.fc2.weight, vit.blocks[1].mlp.fc2.weight)
+    with pytest.raises(ValueError, match=r"no key that starts with 'encoder\."):
+        load(path, prefix="encoder.")
+
+
+def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load(str(tmp_path / "none.pth"))
+    torch.save({"state_dict": pytest.raises}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="cannot be read as plain tensors"):
+        load(str(tmp_path / "code.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("vit_huge_imaginary", "no timm model"),
+        ("resnet18", "does not take these options"),
+        ("swin_tiny_patch4_window7_224", "SwinTransformer"),
+    ],
+)
+def test_names_that_are_no_plain_vit_are_refused(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        Anchor(name, (64, 64))
+
+
+def test_pretrained_and_checkpoint_exclude_each_other():
+    with pytest.raises(ValueError, match="keep one"):
+        Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, checkpoint="x.pth")

@@ -1,0 +1,244 @@
+"""The stitched backbone: what a stitch computes, counts and holds."""
+
+import io
+
+import pytest
+import timm
+import torch
+from fvcore.nn import FlopCountAnalysis
+
+from mmsn.models import StitchedViT
+from mmsn.stitching.space import Join, Run, Tap
+from tests.models.conftest import tiny_anchor
+
+REGISTERS = tiny_anchor(24, 8) | dict(model_name="vit_small_patch14_reg4_dinov2")
+
+
+def by_hand(backbone, image, stitch, levels):
+    """Every segment and layer written out, without sharing anything."""
+    maps = {}
+    for level in levels:
+        tokens, grid = backbone.anchors[stitch.segments[0].anchor].embed(image)
+        for step in backbone.space.route(stitch, backbone.out_indices, (level,)):
+            if isinstance(step, Run):
+                for block in backbone.anchors[step.anchor].vit.blocks[step.start : step.stop]:
+                    tokens = block(tokens)
+            elif isinstance(step, Join):
+                tokens = backbone.layer(step.key)(tokens)
+            elif isinstance(step, Tap):
+                for key in step.path:
+                    tokens = backbone.layer(key)(tokens)
+        patches = tokens[:, backbone.anchors[0].prefix_tokens :]
+        maps[level] = patches.reshape(len(image), *grid, -1).permute(0, 3, 1, 2)
+    return maps
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 80), (50, 70)], ids=str)
+@torch.no_grad()
+def test_every_stitch_runs_at_any_size_and_gives_its_levels(build, size):
+    backbone, image = build(), torch.randn(2, 3, *size)
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id):
+            maps = backbone(image)
+        expected = by_hand(backbone, image, stitch, range(4))
+        for level in range(4):
+            assert maps[level].shape == (2, 24, -(-size[0] // 16), -(-size[1] // 16))
+            torch.testing.assert_close(maps[level], expected[level])
+
+
+@torch.no_grad()
+def test_stitches_differ(build):
+    backbone, image, outputs = build(), torch.randn(1, 3, 64, 64), []
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id):
+            outputs.append(backbone(image)[-1])
+    for i, left in enumerate(outputs):
+        assert all((left - right).abs().max() > 1e-3 for right in outputs[i + 1 :])
+
+
+@torch.no_grad()
+def test_a_level_that_nothing_reads_is_not_computed(build):
+    backbone, image = build(eval_levels=(1, 3)), torch.randn(1, 3, 64, 64)
+    calls = []
+    for name, layer in backbone.stitching_layers.items():
+        layer.register_forward_hook(lambda *_, name=name: calls.append(name))
+    backbone.set_stitch(0)
+    maps = backbone(image)
+    assert maps[0] is maps[2] is None
+    assert calls == ["0_to_1_after_1", "0_to_1_after_3"]
+    calls.clear()
+    assert all(level is not None for level in backbone.train()(image))
+    assert calls == [f"0_to_1_after_{unit}" for unit in range(4)]
+
+
+@torch.no_grad()
+def test_a_layer_that_joins_at_a_level_runs_once(build):
+    backbone = build()
+    calls = []
+    for name, layer in backbone.stitching_layers.items():
+        layer.register_forward_hook(lambda *_, name=name: calls.append(name))
+    for stitch in backbone.space:
+        calls.clear()
+        with backbone.use_stitch(stitch.id):
+            backbone(torch.randn(1, 3, 32, 32))
+        assert len(calls) == len(set(calls))
+
+
+@pytest.mark.parametrize("options", [{}, dict(eval_levels=(3,)), dict(rank=0, eval_levels=(0, 2))])
+def test_closed_form_macs_equal_an_independent_count(build, options, monkeypatch):
+    # Counters do not see fused attention.
+    for anchor in (backbone := build(**options)).anchors:
+        for block in anchor.vit.blocks:
+            block.attn.fused_attn = False
+    macs = backbone.stitch_macs((64, 96))
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id):
+            counter = FlopCountAnalysis(_Counted(backbone), torch.randn(1, 3, 64, 96))
+            counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            assert macs[stitch.id] == pytest.approx(counter.total(), rel=1e-3)
+
+
+class _Counted(torch.nn.Module):
+    """fvcore drops what no output needs, so levels that are None are left out of the trace."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image):
+        return tuple(level for level in self.backbone(image) if level is not None)
+
+
+def test_parameters_of_a_stitch_are_those_that_get_a_gradient(build):
+    backbone = build().train()
+    counted = backbone.stitch_params(range(4))
+    for stitch in backbone.space:
+        backbone.zero_grad(set_to_none=True)
+        for p in backbone.parameters():
+            p.requires_grad_(True)
+        with backbone.use_stitch(stitch.id):
+            sum(level.square().sum() for level in backbone(torch.randn(1, 3, 64, 64))).backward()
+        used = sum(p.numel() for p in backbone.parameters() if p.grad is not None)
+        assert counted[stitch.id] == used, stitch
+
+
+def test_a_single_anchor_is_a_plain_vit(build):
+    backbone = build([tiny_anchor(24, 8)], eval_levels=None)
+    assert len(backbone.space) == 1
+    assert not backbone.stitching_layers
+    image = torch.randn(1, 3, 64, 64)
+    vit = backbone.anchors[0].vit
+    expected = vit.forward_intermediates(image, indices=[1, 3, 5, 7], intermediates_only=True)
+    for ours, theirs in zip(backbone(image), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_chain_of_three_runs_every_stitch_at_the_last_width(build):
+    backbone = build([tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)],
+                     out_indices=(0, 1, 2, 3))  # fmt: skip
+    image = torch.randn(1, 3, 48, 48)
+    assert [stitch.kind for stitch in backbone.space][:3] == ["anchor"] * 3
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id):
+            maps = backbone(image)
+        for level, expected in by_hand(backbone, image, stitch, range(4)).items():
+            assert maps[level].shape == (1, 32, 3, 3)
+            torch.testing.assert_close(maps[level], expected)
+
+
+def test_set_and_use(build):
+    backbone = build()
+    assert backbone.stitch.id == 1  # the dearest anchor, until somebody chooses
+    backbone.set_stitch(2)
+    with backbone.use_stitch(0) as stitch:
+        assert stitch == backbone.stitch == backbone.space[0]
+    with pytest.raises(RuntimeError), backbone.use_stitch(0):
+        raise RuntimeError
+    with pytest.raises(LookupError, match="stitch 5 is unknown"):
+        backbone.set_stitch(5)  # the stitch that would run no block after its join
+    assert backbone.stitch.id == 2
+
+
+@torch.no_grad()
+def test_a_state_dict_saved_in_evaluation_mode_reloads_to_the_same_outputs(build):
+    backbone, image = build(), torch.randn(1, 3, 64, 64)
+    file = io.BytesIO()
+    torch.save(backbone.eval().state_dict(), file)
+    file.seek(0)
+    other = build()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    for stitch in backbone.space:
+        for mode in (True, False, True):
+            with backbone.use_stitch(stitch.id), other.use_stitch(stitch.id):
+                ours, theirs = backbone.train(mode)(image), other.train(mode)(image)
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_what_trains(build):
+    frozen = {n for n, p in build().named_parameters() if not p.requires_grad}
+    assert frozen == {f"stitching_layers.{k}.weight" for k in build().stitching_layers}
+    backbone = build(freeze_anchors=True).train()
+    assert not backbone.anchors.training
+    assert backbone.stitching_layers.training
+    assert {n.split(".")[0] for n, p in backbone.named_parameters() if p.requires_grad} == {
+        "stitching_layers"
+    }
+
+
+def test_state_dict_names_are_pinned(build):
+    names = set(build().state_dict())
+    assert {"anchors.0.vit.cls_token", "anchors.1.vit.blocks.7.ls2.gamma"} <= names
+    layers = {name.split(".")[1] for name in names if name.startswith("stitching_layers")}
+    assert layers == {f"0_to_1_after_{i}" for i in range(4)} | {
+        f"1_to_0_after_{i}" for i in range(3)
+    }
+    assert not any(".norm.weight" in n and ".blocks." not in n for n in names)
+
+
+@pytest.mark.parametrize(
+    ("anchors", "options", "message"),
+    [
+        ([tiny_anchor(16, 4), tiny_anchor(24, 6)], {}, "depths 4 and 6 cannot be stitched"),
+        ([tiny_anchor(24, 8), tiny_anchor(16, 8)], {}, "list anchors from cheap to dear"),
+        ([tiny_anchor(16, 4), tiny_anchor(24, 8, patch_size=8)], {}, "cannot exchange tokens"),
+        (
+            [tiny_anchor(16, 4), REGISTERS],
+            {},
+            r"0 register tokens.*4 register tokens",
+        ),
+        ([], {}, "anchors is empty"),
+        (None, dict(out_indices=(1, 8)), r"out_indices \(1, 8\) .* 0..7"),
+        (None, dict(eval_levels=(4,)), r"eval_levels \(4,\) .* 0..3"),
+        (None, dict(eval_levels=()), r"eval_levels \(\)"),
+        (None, dict(space="three_way"), "'three_way' is unknown"),
+        (None, dict(rank=17), "rank 17"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_in_one_line(anchors, options, message):
+    anchors = [tiny_anchor(16, 4), tiny_anchor(24, 8)] if anchors is None else anchors
+    options = dict(img_size=64, out_indices=(1, 3, 5, 7), rank=2) | options
+    with pytest.raises(ValueError, match=message) as caught:
+        StitchedViT(anchors, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_init_weights_fills_every_anchor_from_its_file(tmp_path):
+    files = []
+    for name, (dim, depth) in {"s": (16, 4), "l": (24, 8)}.items():
+        options = tiny_anchor(dim, depth)
+        vit = timm.create_model(options.pop("model_name"), img_size=64, **options)
+        files.append(tmp_path / f"{name}.pth")
+        torch.save({"model": vit.state_dict()}, files[-1])
+    backbone = StitchedViT(
+        [
+            tiny_anchor(16, 4, checkpoint=str(files[0])),
+            tiny_anchor(24, 8, checkpoint=str(files[1])),
+        ],
+        img_size=64,
+        out_indices=(1, 3, 5, 7),
+    )
+    backbone.init_weights()
+    assert torch.equal(
+        backbone.anchors[1].vit.blocks[7].mlp.fc1.weight, vit.blocks[7].mlp.fc1.weight
+    )
