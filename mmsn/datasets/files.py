@@ -1,0 +1,59 @@
+"""Two habits of the dataset writers: files appear whole, and a folder remembers its recipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Progress = Callable[[int, int], None]
+"""Called after every item with (items done, items in all)."""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write through a temporary file and a rename, so that `path` is never half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode(array: NDArray[np.uint8], suffix: str) -> bytes:
+    """An image `(H, W, 3)` RGB or a map `(H, W)` as the bytes of a .png (exact) or .jpg file."""
+    formats: dict[str, dict[str, Any]] = {
+        ".png": {"format": "PNG", "compress_level": 6},
+        ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    }
+    if suffix not in formats:
+        raise ValueError(f"image suffix is {suffix!r}; give one of {', '.join(formats)}")
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, **formats[suffix])
+    return buffer.getvalue()
+
+
+def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
+    """Record how `root` is filled, in `root/recipe.json`, so that only the same recipe continues.
+
+    Raises ValueError where the folder was filled by another recipe.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / "recipe.json"
+    wanted = json.loads(json.dumps(dict(recipe)))
+    if path.exists():
+        found = json.loads(path.read_text())
+        differing = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
+        if differing:
+            there = ", ".join(f"{k}={found.get(k)!r}" for k in differing)
+            asked = ", ".join(f"{k}={wanted.get(k)!r}" for k in differing)
+            raise ValueError(f"{root} holds {there}, asked is {asked}; remove it or name another")
+    else:
+        write_whole(path, (json.dumps(wanted, indent=1) + "\n").encode())

@@ -1,0 +1,66 @@
+"""NYUv2 with the 40 classes of Gupta et al. (CVPR 2013), indoor scenes of 640 x 480 pixels.
+
+`nyuv2_convert.py` makes the files from the official ones. Depth is not read here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmseg.datasets import BaseSegDataset
+
+from mmsn.registry import DATASETS
+
+# Names and order of the official `className`, with its spelling of 'refridgerator': other tools
+# look classes up by these names.
+CLASSES = (
+    *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
+    *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow"),
+    *("mirror", "floor mat", "clothes", "ceiling", "books", "refridgerator", "television"),
+    *("paper", "towel", "shower curtain", "box", "whiteboard", "person", "night stand", "toilet"),
+    *("sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture", "otherprop"),
+)
+
+
+def bit_palette(num_classes: int, first: int = 1) -> list[list[int]]:
+    """Distinct RGB colours for `num_classes` consecutive indices from `first` on.
+
+    The rule of PASCAL VOC: bits 0, 1, 2 of the index become the highest bits of red, green, blue,
+    bits 3, 4, 5 the next ones, and so on. Index 0 is black, so labels start at 1.
+    """
+    if not 0 <= first <= first + num_classes <= 256:
+        raise ValueError(f"indices {first}..{first + num_classes - 1} do not fit in 0..255")
+    return [
+        [sum((i >> (3 * k + c) & 1) << (7 - k) for k in range(3)) for c in range(3)]
+        for i in range(first, first + num_classes)
+    ]
+
+
+@DATASETS.register_module()
+class NYUv2SegDataset(BaseSegDataset):
+    """NYUv2 as a semantic segmentation dataset.
+
+    Modifications of BaseSegDataset: classes and palette, and `reduce_zero_label` is on, because
+    label 0 means unlabelled and 1..40 are the classes. For a copy with labels 0..39 turn it off;
+    where such a copy mixes 39 (`otherprop`) with unlabelled pixels, also leave that class out with
+    `metainfo=dict(classes=NYUv2SegDataset.METAINFO["classes"][:39])`: its pixels become 255.
+
+    Files: `<data_prefix.img_path>/<name><img_suffix>`, `<data_prefix.seg_map_path>/<name>.png`
+    with one `<name>` per line of `ann_file`.
+    """
+
+    METAINFO = {"classes": CLASSES, "palette": bit_palette(len(CLASSES))}
+
+    def __init__(
+        self,
+        img_suffix: str = ".png",
+        seg_map_suffix: str = ".png",
+        reduce_zero_label: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            img_suffix=img_suffix,
+            seg_map_suffix=seg_map_suffix,
+            reduce_zero_label=reduce_zero_label,
+            **kwargs,
+        )

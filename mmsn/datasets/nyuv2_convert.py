@@ -1,0 +1,188 @@
+"""Official NYUv2 files to images and 40-class label maps that `NYUv2SegDataset` reads.
+
+    nyu_depth_v2_labeled.mat  HDF5 ("MATLAB 7.3"), 2.8 GB:  images (N, 3, 640, 480) uint8,
+                              labels (N, 640, 480) uint16, names (1, 894); N = 1449
+    splits.mat                MATLAB 5: trainNdxs (795, 1), testNdxs (654, 1), counted from 1
+
+become, with NNNN the official number from 0001 to 1449,
+
+    images/NNNN.png    RGB, 640 x 480
+    labels40/NNNN.png  8 bit: 0 unlabelled, 1..40
+    train.txt, test.txt, recipe.json
+
+HDF5 shows MATLAB's arrays with their axes reversed, so width comes before height: each image is
+transposed. The lists are written last: while they are missing, the conversion is not finished.
+Left out on purpose: depth, and the accelerometer and instance data.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .files import Progress, claim_folder, encode, write_whole
+from .nyuv2_mapping import NUM_NAMES, OWN_CLASS, mapping40
+
+IMAGE_SHAPE = (3, 640, 480)
+PAGE = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
+SPLITS = "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Numbers of images: in each list, written by this call, and found ready."""
+
+    train: int
+    test: int
+    written: int
+    ready: int
+
+
+def convert_nyuv2(
+    mat: str | Path,
+    splits: str | Path,
+    out: str | Path,
+    class_mapping: str | Path | None = None,
+    image_suffix: str = ".png",
+    progress: Progress | None = None,
+) -> Converted:
+    """Write the dataset into `out`; a call after an interruption continues where it stopped.
+
+    `class_mapping` is a `classMapping40.mat` to use instead of the built-in table (the same one).
+
+    Raises FileNotFoundError for a missing input and ValueError for one of unexpected content.
+    """
+    out = Path(out)
+    table = mapping40() if class_mapping is None else read_class_mapping(class_mapping)
+    lists = read_splits(splits)
+    with _open(mat) as file:
+        _check(file, sum(map(len, lists.values())), own_table=class_mapping is None)
+        total = len(file["images"])
+        claim_folder(
+            out,
+            {
+                "dataset": "NYUv2, 40 classes",
+                "count": total,
+                "image_suffix": image_suffix,
+                "class_mapping_crc32": zlib.crc32(table.tobytes()),
+            },
+        )
+        for folder in ("images", "labels40"):
+            (out / folder).mkdir(exist_ok=True)
+        written = 0
+        for i in range(total):
+            image = out / f"images/{i + 1:04d}{image_suffix}"
+            labels = out / f"labels40/{i + 1:04d}.png"
+            if not (image.exists() and labels.exists()):
+                write_whole(image, encode(file["images"][i].transpose(2, 1, 0), image_suffix))
+                write_whole(labels, encode(_to40(file["labels"][i].T, table, i + 1), ".png"))
+                written += 1
+            if progress:
+                progress(i + 1, total)
+    for name, numbers in lists.items():
+        write_whole(out / f"{name}.txt", "".join(f"{n:04d}\n" for n in numbers).encode())
+    return Converted(len(lists["train"]), len(lists["test"]), written, total - written)
+
+
+def read_splits(path: str | Path) -> dict[str, list[int]]:
+    """The official split, {"train": numbers, "test": numbers}, counted from 1 and sorted."""
+    content = _load_mat5(path, "download it from " + SPLITS)
+    lists = {}
+    for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
+        if key not in content:
+            raise ValueError(f"{path} has no {key}; give the official splits.mat")
+        lists[name] = sorted(int(n) for n in np.asarray(content[key]).ravel())
+    both = sorted(lists["train"] + lists["test"])
+    if both != list(range(1, len(both) + 1)):
+        raise ValueError(
+            f"{path} does not hold every number from 1 to {len(both)} once; "
+            "give the official splits.mat"
+        )
+    return lists
+
+
+def read_class_mapping(path: str | Path) -> NDArray[np.uint8]:
+    """Lookup table `(895,)` from `mapClass` (1, 894) of a `classMapping40.mat`; 0 stays 0."""
+    content = _load_mat5(path, "leave it out to use the built-in table")
+    classes = np.asarray(content.get("mapClass", ())).ravel()
+    if classes.shape != (NUM_NAMES,) or classes.min() < 1 or classes.max() > 40:
+        raise ValueError(
+            f"{path} holds mapClass of {classes.size} values; "
+            f"give {NUM_NAMES} values from 1 to 40, or leave it out to use the built-in table"
+        )
+    return np.concatenate([[0], classes]).astype(np.uint8)
+
+
+def _to40(labels: NDArray[Any], table: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Map official labels (480, 640) to 0..40."""
+    if labels.max() >= len(table):
+        raise ValueError(
+            f"image {number} has label {labels.max()}; at most {len(table) - 1} is allowed: "
+            "give the official nyu_depth_v2_labeled.mat"
+        )
+    return table[labels]
+
+
+def _check(file: Any, listed: int, own_table: bool) -> None:
+    """Refuse a file that is not the official one in shape, count or (if there) object names."""
+    for key, tail in (("images", IMAGE_SHAPE), ("labels", IMAGE_SHAPE[1:])):
+        if key not in file:
+            raise ValueError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
+        shape = file[key].shape
+        if shape[1:] != tail or shape[0] != listed:
+            raise ValueError(
+                f"{key} in {file.filename} is {shape}; {(listed, *tail)} is needed with this "
+                "splits.mat: download the file that is incomplete again"
+            )
+    if own_table and "names" in file:
+        from .nyuv2 import CLASSES
+
+        references = file["names"][()].ravel()
+        names = ["".join(map(chr, file[r][()].ravel())) for r in references]
+        if len(names) != NUM_NAMES or [names[i - 1] for i in OWN_CLASS] != list(CLASSES[:37]):
+            raise ValueError(
+                f"{file.filename} has {len(names)} names in another order than the official "
+                f"{NUM_NAMES}; give the class mapping that belongs to it"
+            )
+
+
+@contextmanager
+def _open(path: str | Path) -> Iterator[Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            "reading nyu_depth_v2_labeled.mat needs h5py: pip install h5py"
+        ) from error
+    _require(path, "download it from " + PAGE)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(
+            f"{path} is not a complete HDF5 file ({error}); download it again"
+        ) from error
+    with file:
+        yield file
+
+
+def _load_mat5(path: str | Path, remedy: str) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    _require(path, remedy)
+    try:
+        content: dict[str, Any] = loadmat(str(path))
+    except (ValueError, NotImplementedError, TypeError, EOFError) as error:
+        raise ValueError(f"{path} is not a MATLAB 5 file ({error}); {remedy}") from error
+    return content
+
+
+def _require(path: str | Path, remedy: str) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist; {remedy}")

@@ -1,0 +1,96 @@
+"""The small built-in dataset: 12 classes of grounds and objects, made on the spot from a seed.
+
+It lets every part of the project train, stitch and evaluate without a download. `shapes_render.py`
+draws the scenes and says what makes the classes hard to tell apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmseg.datasets import BaseSegDataset
+
+from mmsn.registry import DATASETS
+
+from .files import Progress, claim_folder, encode, write_whole
+from .shapes_render import CLASSES, Scene, render
+
+PALETTE = (
+    *((106, 168, 79), (61, 133, 198), (166, 91, 76), (255, 217, 102), (194, 123, 160)),
+    *((255, 153, 0), (127, 96, 0), (234, 153, 153), (39, 78, 19), (255, 255, 0)),
+    *((7, 55, 99), (103, 78, 167)),
+)
+_SPLITS = ("training", "validation")
+# Raise it when the drawing changes: folders of older drawings are then refused, not mixed.
+_DRAWING = 1
+
+
+def generate_shapes(
+    root: str | Path,
+    num_train: int = 1000,
+    num_val: int = 200,
+    size: int = 96,
+    seed: int = 0,
+    scene: Scene | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Fill `root` with `{images,annotations}/{training,validation}/NNNNN.png` of `size` pixels.
+
+    Every image is a function of (seed, split, number, size, scene) alone, and files appear whole:
+    a second call, an interrupted one or several at once give the same bytes. Files that are there
+    already are kept. Returns how many images this call made.
+
+    Raises ValueError where `root` was filled with other arguments.
+    """
+    root, scene = Path(root), scene or Scene()
+    counts = (num_train, num_val)
+    if min(counts) < 0:
+        raise ValueError(f"num_train, num_val are {counts}; give numbers from 0 on")
+    recipe = {"dataset": "shapes", "drawing": _DRAWING, "num_train": num_train, "num_val": num_val}
+    claim_folder(root, {**recipe, "size": size, "seed": seed, **asdict(scene)})
+    made = done = 0
+    for split, count in enumerate(counts):
+        images, labels = root / "images" / _SPLITS[split], root / "annotations" / _SPLITS[split]
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            name = f"{number:05d}.png"
+            if not ((images / name).exists() and (labels / name).exists()):
+                rng = np.random.default_rng((seed, split, number))
+                for folder, array in zip((images, labels), render(rng, size, scene), strict=True):
+                    write_whole(folder / name, encode(array, ".png"))
+                made += 1
+            done += 1
+            if progress:
+                progress(done, sum(counts))
+    return made
+
+
+@DATASETS.register_module()
+class ShapesDataset(BaseSegDataset):
+    """The built-in shapes as mmseg reads them.
+
+    Modifications of BaseSegDataset: classes, palette, PNG images, and an error that says how to
+    make the files where `data_root` has none.
+    """
+
+    METAINFO = {"classes": CLASSES, "palette": [list(colour) for colour in PALETTE]}
+
+    def __init__(
+        self, img_suffix: str = ".png", seg_map_suffix: str = ".png", **kwargs: Any
+    ) -> None:
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the images. Raises FileNotFoundError where there is no folder of images."""
+        folder = self.data_prefix.get("img_path")
+        if not folder or not Path(folder).is_dir():
+            raise FileNotFoundError(
+                f"{folder} is no folder of images; make the dataset with "
+                f"`python tools/dataset_converters/shapes.py {self.data_root or 'data/shapes'}`"
+            )
+        data_list: list[dict[str, Any]] = super().load_data_list()
+        return data_list
