@@ -1,0 +1,13 @@
+"""What OpenMMLab's Runner calls: hooks and loops."""
+
+from mmsn.engine.hooks import FLOPsConstrainedSamplingHook, StitchInitHook
+from mmsn.engine.initialise import solve_stitching_layers
+from mmsn.engine.loops import ParetoTestLoop, ParetoValLoop
+
+__all__ = [
+    "FLOPsConstrainedSamplingHook",
+    "ParetoTestLoop",
+    "ParetoValLoop",
+    "StitchInitHook",
+    "solve_stitching_layers",
+]

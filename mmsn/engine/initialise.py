@@ -1,0 +1,93 @@
+"""Solve the stitching layers of a backbone by least squares, from a stream of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import torch
+from torch import Tensor
+
+from mmsn.models import StitchedViT
+from mmsn.stitching import GramAccumulator, LayerKey, Solution
+
+
+@torch.no_grad()
+def solve_stitching_layers(
+    backbone: StitchedViT,
+    batches: Iterable[Tensor],
+    keys: Collection[LayerKey] | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[LayerKey, Solution]:
+    """Solve the layers and set them.
+
+    Each anchor runs alone, in evaluation mode; every layer maps the one's tokens after a unit to
+    the other's after the same unit (SN-Netv2, Section 3.2). Only Gram matrices are kept, so memory
+    does not grow with the number of images.
+
+    Args:
+        backbone: its stitching layers are set in place.
+        batches: (B, 3, H, W) images, normalised as for training, on the backbone's device.
+        keys: the layers to solve; all by default.
+        on_batch: called after each batch, to show progress.
+
+    Returns:
+        The solution of each layer, with its rank and its error.
+
+    Raises:
+        ValueError: images or tokens that are not finite, or no images at all.
+    """
+    space = backbone.space
+    keys = list(space.layer_keys if keys is None else keys)
+    positions = sorted({(min(key.source, key.target), key.unit) for key in keys})
+    grams = {
+        (pair, unit): GramAccumulator(backbone.anchor(pair).dim, backbone.anchor(pair + 1).dim)
+        for pair, unit in positions
+    }
+    taps: list[set[int]] = [set() for _ in space.depths]
+    for pair, unit in positions:
+        for anchor in (pair, pair + 1):
+            taps[anchor].add(space.unit_end(anchor, pair, unit))
+
+    training = backbone.training
+    backbone.eval()
+    try:
+        for number, images in enumerate(batches):
+            if not torch.isfinite(images).all():
+                raise ValueError(
+                    f"initialisation batch {number} holds NaN or infinity in its images: check "
+                    "the data and its normalisation"
+                )
+            outputs = [_outputs(backbone, a, images, blocks) for a, blocks in enumerate(taps)]
+            for (pair, unit), gram in grams.items():
+                small, large = (space.unit_end(a, pair, unit) for a in (pair, pair + 1))
+                try:
+                    gram.update(outputs[pair][small], outputs[pair + 1][large])
+                except ValueError as error:
+                    raise ValueError(
+                        f"initialisation batch {number}: {error}, after block {small} of anchor "
+                        f"{pair} (source) and block {large} of anchor {pair + 1} (target): check "
+                        "the anchors' weights"
+                    ) from error
+            on_batch()
+    finally:
+        backbone.train(training)
+
+    solutions = {}
+    for key in keys:
+        gram = grams[min(key.source, key.target), key.unit]
+        solution = solutions[key] = gram.solve(reverse=key.source > key.target)
+        backbone.layer(key).set_affine(solution.weight, solution.bias)
+    return solutions
+
+
+def _outputs(
+    backbone: StitchedViT, anchor: int, images: Tensor, blocks: set[int]
+) -> dict[int, Tensor]:
+    """(B, N, C) tokens of one anchor after each of these blocks."""
+    module, outputs, start = backbone.anchor(anchor), {}, 0
+    if blocks:
+        tokens, _ = module.embed(images)
+    for block in sorted(blocks):
+        tokens = module.run(tokens, start, block + 1)
+        outputs[block], start = tokens, block + 1
+    return outputs

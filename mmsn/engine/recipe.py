@@ -1,0 +1,160 @@
+"""The whole way from separate anchors to a curve: train each alone, stitch, fine-tune, evaluate.
+
+Every step is an ordinary run of mmengine's ``Runner`` on an ordinary config, in a folder of its
+own. A step that is finished is not done again, and one that was cut off continues at its last
+checkpoint, so the same call can be repeated until it is through.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import Runner, find_latest_checkpoint
+from rich.console import Console
+
+from mmsn.evaluation import ParetoReport, plot_pareto
+from mmsn.evaluation.baseline import most_frequent_class
+
+# Keys of a network with a single anchor, as this package saves it.
+ANCHOR_PREFIX = "backbone.anchors.0.vit."
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training: its config, and the name of its folder."""
+
+    name: str
+    config: Config
+
+    @classmethod
+    def from_file(cls, path: str | Path, overrides: dict | None = None) -> Step:
+        """Read a config file; the step is named after it."""
+        config = Config.fromfile(path)
+        if overrides:
+            config.merge_from_dict(overrides)
+        return cls(Path(path).stem, config)
+
+
+class ShortRunner(Runner):
+    """A run among several.
+
+    Modifications of ``Runner``: the console shows one-line messages only. Dumped configs, tables
+    per class and options per parameter are in the log file alone.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The usual logger, its console handlers filtered."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_short)
+        return logger
+
+
+def _is_short(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return "\n" not in message and not message.startswith(("paramwise_options", "backbone."))
+
+
+def train_and_test(step: Step, folder: Path) -> ParetoReport:
+    """Train a step to its end, or continue it, and evaluate the stitches its ``test_cfg`` names."""
+    report, config = folder / "pareto.json", step.config
+    if report.is_file():
+        return ParetoReport.load(report)
+    config.work_dir = str(folder)
+    final = folder / f"iter_{config.train_cfg.max_iters}.pth"
+    if not final.is_file():
+        latest = find_latest_checkpoint(str(folder)) if folder.is_dir() else None
+        config.resume = latest is not None
+        config.load_from = latest
+        ShortRunner.from_cfg(config).train()
+    config.resume, config.load_from = False, str(final)
+    ShortRunner.from_cfg(config).test()
+    return ParetoReport.load(report)
+
+
+def floor_of(config: Config) -> dict[str, float]:
+    """Metrics of the most frequent class on a config's test images."""
+    init_default_scope(config.default_scope)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    labels = (
+        np.asarray(dataset[i]["data_samples"].gt_sem_seg.data[0]) for i in range(len(dataset))
+    )
+    return most_frequent_class(labels, len(dataset.metainfo["classes"]))
+
+
+def stitch_from_anchors(
+    anchors: Sequence[Step],
+    stitched: Step,
+    work_dir: str | Path,
+    probes: Sequence[Step] = (),
+) -> ParetoReport:
+    """Run the whole way, and leave ``pareto.json``, ``pareto.png`` and a table.
+
+    The stitched network starts from the trained anchors, and its head from the last anchor's.
+
+    Args:
+        anchors: the anchors' own trainings, from cheap to dear, as many as ``stitched`` has.
+        stitched: the training of the stitched network.
+        work_dir: each step gets a folder in it.
+        probes: further trainings to compare with, for example linear probes.
+
+    Returns:
+        The stitched network's report.
+    """
+    wanted = len(stitched.config.model.backbone.anchors)
+    if len(anchors) != wanted:
+        raise ValueError(f"{stitched.name} stitches {wanted} anchors, but {len(anchors)} are given")
+    work_dir, console, start = Path(work_dir), Console(), time.monotonic()
+    steps = [*probes, *anchors, stitched]
+
+    def run(step: Step) -> ParetoReport:
+        minutes = (time.monotonic() - start) / 60
+        number = steps.index(step) + 1
+        console.rule(f"step {number} of {len(steps)}: {step.name} (after {minutes:.1f} min)")
+        return train_and_test(step, work_dir / step.name)
+
+    others = {step.name: run(step) for step in (*probes, *anchors)}
+    backbone = stitched.config.model.backbone
+    for spec, step in zip(backbone.anchors, anchors, strict=True):
+        final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
+        spec.pretrained = False
+        spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
+    stitched.config.model.decode_head.init_cfg = dict(
+        type="Pretrained", checkpoint=backbone.anchors[-1].checkpoint, prefix="decode_head."
+    )
+    report = run(stitched)
+
+    metric = report.default_metric()
+    floor = floor_of(stitched.config).get(metric, math.nan)
+    alone = {
+        step.name: (others[step.name].stitches[0].macs / 1e9, _value(others[step.name], metric))
+        for step in anchors
+    }
+    levels = [("most frequent class", floor)] if math.isfinite(floor) else []
+    levels += [(step.name, _value(others[step.name], metric)) for step in probes]
+    report.save(work_dir / "pareto.json")
+    plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
+
+    console.rule("result")
+    print(report.table(metric))
+    for name, (gflops, value) in alone.items():
+        print(f"trained alone: {name}: {metric} {value:.2f} at {gflops:.4g} GFLOPs")
+    for name, value in levels:
+        print(f"to compare with: {name}: {metric} {value:.2f}")
+    print(f"the curve: {work_dir / 'pareto.png'}; {(time.monotonic() - start) / 60:.1f} minutes")
+    return report
+
+
+def _value(report: ParetoReport, metric: str) -> float:
+    return report.stitches[0].metrics[metric]

@@ -1,0 +1,114 @@
+"""A stitched segmentor and a dataset so small that a Runner trains it in a second."""
+
+import copy
+
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmsn.datasets import generate_shapes
+from tests.models.conftest import tiny_anchor
+
+NUM_TRAIN, NUM_VAL, SIZE = 10, 3, 32
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """Folder of a few small images."""
+    root = tmp_path_factory.mktemp("shapes")
+    generate_shapes(root, num_train=NUM_TRAIN, num_val=NUM_VAL, size=SIZE)
+    return root
+
+
+def _loader(root, split, batch_size, sampler):
+    pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations")]
+    return dict(
+        batch_size=batch_size,
+        num_workers=0,
+        sampler=sampler,
+        dataset=dict(
+            type="mmsn.ShapesDataset",
+            data_root=str(root),
+            data_prefix=dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}"),
+            pipeline=[*pipeline, dict(type="PackSegInputs")],
+        ),
+    )
+
+
+@pytest.fixture
+def config(shapes, tmp_path):
+    """Depths (2, 4) under a SETR head; stitches 0, 1, 2 and 4."""
+    val = _loader(shapes, "validation", 2, dict(type="DefaultSampler", shuffle=False))
+    return Config(
+        dict(
+            custom_imports=dict(imports=["mmsn"]),
+            default_scope="mmseg",
+            work_dir=str(tmp_path / "run"),
+            model=dict(
+                type="EncoderDecoder",
+                data_preprocessor=dict(
+                    type="SegDataPreProcessor",
+                    mean=[123.675, 116.28, 103.53],
+                    std=[58.395, 57.12, 57.375],
+                    bgr_to_rgb=True,
+                    size=(SIZE, SIZE),
+                ),
+                backbone=dict(
+                    type="mmsn.StitchedViT",
+                    anchors=[tiny_anchor(16, 2, drop_path_rate=0.1), tiny_anchor(24, 4)],
+                    img_size=SIZE,
+                    out_indices=(1, 3),
+                    rank=2,
+                ),
+                decode_head=dict(
+                    type="FCNHead",
+                    in_channels=24,
+                    in_index=1,
+                    channels=8,
+                    num_convs=1,
+                    concat_input=False,
+                    num_classes=12,
+                    norm_cfg=dict(type="BN"),
+                ),
+                test_cfg=dict(mode="whole"),
+            ),
+            train_dataloader=_loader(
+                shapes, "training", 2, dict(type="InfiniteSampler", shuffle=True)
+            ),
+            val_dataloader=val,
+            test_dataloader=copy.deepcopy(val),
+            val_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
+            test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
+            optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01)),
+            train_cfg=dict(type="IterBasedTrainLoop", max_iters=4, val_interval=2),
+            val_cfg=dict(type="mmsn.ParetoValLoop", stitches=["anchors", "middle"]),
+            test_cfg=dict(type="mmsn.ParetoTestLoop"),
+            default_hooks=dict(
+                logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False),
+                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2),
+            ),
+            custom_hooks=[
+                dict(type="mmsn.StitchInitHook", num_images=6),
+                dict(type="mmsn.FLOPsConstrainedSamplingHook"),
+            ],
+            log_processor=dict(by_epoch=False),
+            randomness=dict(seed=0),
+        )
+    )
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    """Make a Runner of the config with some changes, each in a folder of its own."""
+    count = 0
+
+    def make(**changes):
+        nonlocal count
+        count += 1
+        mine = copy.deepcopy(config)
+        mine.work_dir = str(tmp_path / f"run{count}")
+        mine.experiment_name = f"{tmp_path.name}_{count}"
+        mine.merge_from_dict(changes)
+        return Runner.from_cfg(mine)
+
+    return make

@@ -1,0 +1,176 @@
+"""Whole runs of mmengine's Runner: hooks, validation, saving, resuming, testing."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsn.evaluation import ParetoReport
+from mmsn.models import segmentor_macs, stitched_backbone
+from mmsn.stitching import draw
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob("*.log")).read_text()
+
+
+def layer_weights(runner):
+    layers = stitched_backbone(runner.model).stitching_layers
+    return {name: layer.weight.clone() for name, layer in layers.items()}
+
+
+@pytest.fixture
+def trained(run):
+    """A finished run of four iterations."""
+    runner = run()
+    runner.train()
+    return runner
+
+
+def test_training_initialises_samples_validates_named_stitches_and_logs(trained):
+    log = log_of(trained)
+    assert "Initialised 3 stitching layers by least squares" in log
+    groups = next(hook.groups for hook in trained.hooks if hasattr(hook, "groups"))
+    assert f"Sampling 4 stitches in {len(groups)} budget groups" in log
+    backbone = stitched_backbone(trained.model)
+    macs = segmentor_macs(trained.model, (32, 32))
+    drawn = [draw(groups, seed=0, iteration=i) for i in range(4)]
+    lines = re.findall(r"Iter\(train\).* stitch: (\d+)  gflops: ([\d.]+)", log)
+    assert [int(i) for i, _ in lines] == drawn
+    for stitch, gflops in lines:
+        assert float(gflops) == pytest.approx(macs[int(stitch)] / 1e9, abs=1e-4)
+    for stitch in (0, 1, 2):
+        assert re.search(rf"Iter\(val\) .*stitch{stitch}/mIoU: [\d.]+", log)
+    assert backbone.stitch.id == 1  # not a leftover of sampling
+
+
+def test_every_kind_of_parameter_trains_but_w(run):
+    runner = run(**{"train_cfg.max_iters": 12, "optim_wrapper.optimizer.lr": 0.1})
+    before = {}
+    original = runner.call_hook
+
+    def call_hook(name, **kwargs):
+        original(name, **kwargs)
+        if name == "before_train":
+            before.update({k: v.clone() for k, v in runner.model.state_dict().items()})
+
+    runner.call_hook = call_hook
+    runner.train()
+    after = runner.model.state_dict()
+    changed = {k for k in after if not torch.equal(after[k], before[k])}
+    layers = [k for k in after if "stitching_layers" in k]
+    assert not any(k.endswith((".weight", ".initialised")) for k in layers if k in changed)
+    assert {k.rsplit(".", 1)[1] for k in layers if k in changed} == {"lora_A", "lora_B", "bias"}
+    for anchor in (0, 1):
+        assert f"backbone.anchors.{anchor}.vit.blocks.0.attn.qkv.weight" in changed
+        assert f"backbone.anchors.{anchor}.vit.pos_embed" in changed
+
+
+def test_load_from_keeps_loaded_stitching_layers(trained, run):
+    file = Path(trained.work_dir) / "iter_4.pth"
+    runner = run(load_from=str(file), **{"train_cfg.max_iters": 1})
+    runner.train()
+    assert "Initialised" not in log_of(runner)
+    for name, weight in layer_weights(runner).items():
+        assert torch.equal(weight, layer_weights(trained)[name])
+
+
+def test_loading_anchors_alone_still_initialises(trained, run, tmp_path):
+    state = trained.model.state_dict()
+    only = {k: v for k, v in state.items() if "stitching_layers" not in k}
+    torch.save({"state_dict": only}, tmp_path / "anchors.pth")
+    runner = run(load_from=str(tmp_path / "anchors.pth"), **{"train_cfg.max_iters": 1})
+    runner.train()
+    assert "Initialised 3 stitching layers" in log_of(runner)
+
+
+def test_resuming_in_an_empty_folder_initialises(run):
+    runner = run(resume=True, **{"train_cfg.max_iters": 1})
+    runner.train()
+    assert "Initialised 3 stitching layers" in log_of(runner)
+
+
+def test_a_resumed_run_draws_what_an_undisturbed_one_would(run):
+    whole = run()
+    whole.train()
+    first = run(**{"train_cfg.max_iters": 2})
+    first.train()
+    file = str(Path(first.work_dir) / "iter_2.pth")
+    resumed = run(resume=True, load_from=file)
+    resumed.train()
+    stitches = [re.findall(r"stitch: (\d+)  gflops", log_of(r)) for r in (whole, first, resumed)]
+    assert stitches[1] + stitches[2] == stitches[0]
+    assert "Initialised" not in log_of(resumed)
+    weights = layer_weights(first)
+    assert all(torch.equal(w, weights[name]) for name, w in layer_weights(resumed).items())
+
+
+def test_the_same_seed_gives_the_same_network(run):
+    states = []
+    for _ in range(2):
+        runner = run()
+        runner.train()
+        states.append(runner.model.state_dict())
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+
+def test_the_test_loop_reports_what_each_stitch_reaches_alone(trained, run):
+    file = str(Path(trained.work_dir) / "iter_4.pth")
+    metrics = run(load_from=file)
+    all_at_once = metrics.test()
+    report = ParetoReport.load(Path(metrics.work_dir) / "pareto.json")
+    assert [result.id for result in report.stitches] == [0, 1, 2, 4]
+    macs = segmentor_macs(trained.model, (32, 32))
+    for result in report.stitches:
+        alone = run(load_from=file, test_cfg=dict(type="TestLoop", _delete_=True))
+        alone.load_or_resume()
+        stitched_backbone(alone.model).set_stitch(result.id)
+        expected = alone.test()
+        assert expected["mIoU"] == all_at_once[f"stitch{result.id}/mIoU"]
+        assert expected == {k: pytest.approx(v) for k, v in result.metrics.items()}
+        assert result.macs == macs[result.id]
+    mean = sum(r.metrics["mIoU"] for r in report.stitches) / 4
+    assert all_at_once["mIoU"] == pytest.approx(mean)
+    assert stitched_backbone(metrics.model).stitch.id == 1
+
+
+def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
+    runner = run(val_cfg=dict(type="ValLoop", _delete_=True))
+    seen = []
+    stitched_backbone(runner.model).register_forward_pre_hook(
+        lambda module, _: None if module.training else seen.append(module.stitch.id)
+    )
+    runner.train()
+    assert set(seen[seen.index(1) :]) == {1}
+
+
+@pytest.mark.parametrize("stitches", [[13], ["big"]])
+def test_unknown_stitches_stop_the_run_before_it_evaluates(run, stitches):
+    runner = run(**{"test_cfg.stitches": stitches})
+    with pytest.raises(LookupError, match="unknown"):
+        runner.test()
+
+
+def test_a_rank_deficient_initialisation_warns(run, caplog):
+    with caplog.at_level(logging.WARNING):
+        runner = run(custom_hooks=[dict(type="mmsn.StitchInitHook", num_images=1)])
+        runner.train()
+    assert "span 5 of 17 directions" in log_of(runner)
+    assert "raise num_images of StitchInitHook" in log_of(runner)
+
+
+def test_sampling_may_be_narrowed(run):
+    hook = dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=["anchors"], step=0.0)
+    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 6})
+    runner.train()
+    drawn = re.findall(r"stitch: (\d+)  gflops", log_of(runner))
+    assert set(drawn) <= {"0", "1"}
+
+
+def test_scalars_reach_the_json_log(trained):
+    file = next(Path(trained.log_dir).glob("vis_data/scalars.json"))
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(isinstance(r["stitch"], int) for r in records if "loss" in r)
