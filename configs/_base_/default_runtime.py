@@ -1,0 +1,23 @@
+custom_imports = dict(imports=["mmsn"])
+default_scope = "mmseg"
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+    dist_cfg=dict(backend="nccl"),
+)
+vis_backends = [dict(type="LocalVisBackend")]
+visualizer = dict(type="SegLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+log_processor = dict(by_epoch=False)
+log_level = "INFO"
+load_from = None
+resume = False
+
+# An iteration runs one stitch, so most parameters get no gradient in it.
+find_unused_parameters = True
+custom_hooks = [
+    dict(type="mmsn.StitchInitHook", num_images=50),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook"),
+]
+# Both anchors and the stitch halfway between them; `tools/test.py --stitch all` tests every one.
+val_cfg = dict(type="mmsn.ParetoValLoop", stitches=["anchors", "middle"])
+test_cfg = dict(type="mmsn.ParetoTestLoop", stitches=["anchors", "middle"])

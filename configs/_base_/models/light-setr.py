@@ -1,0 +1,29 @@
+# A SETR-naive head narrow enough for anchors that train on a CPU.
+# A leaf sets the anchors, their width and the number of classes.
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(
+        type="SegDataPreProcessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+    ),
+    backbone=dict(type="mmsn.StitchedViT", eval_levels=(3,)),
+    decode_head=dict(
+        type="SETRUPHead",
+        in_index=3,
+        channels=64,
+        num_convs=1,
+        up_scale=4,
+        kernel_size=1,
+        dropout_ratio=0,
+        norm_layer=dict(type="LN", eps=1e-6, requires_grad=True),
+        norm_cfg=dict(type="BN", requires_grad=True),
+        align_corners=False,
+        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode="whole"),
+)
