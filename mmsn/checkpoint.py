@@ -1,58 +1,123 @@
-"""Reading weights from disk. Files are data: safetensors, or ``torch.load(weights_only=True)``."""
+"""Convert segmentation checkpoints of the published SN-Netv2 code to this package's names.
+
+The published backbone is BEiT-like: every block has a trained table of relative positions, so a
+model that shall reproduce it needs ``rel_pos_bias=True`` in each of its anchors. Low-rank updates
+are taken as the published training saves them, not merged into the weights.
+
+Left out on purpose: classification checkpoints, whose anchors end in heads that dense prediction
+does not use.
+"""
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Any
+import math
+import re
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
-# Where the usual training codes put the weights inside what they save.
-WRAPPERS = ("state_dict", "model", "module")
+from mmsn.models.rel_pos import num_relative_positions, relative_position_index
+from mmsn.state_dict import read_state_dict
+
+__all__ = ["KeyReport", "convert_snnetv2", "read_state_dict"]
+
+_BLOCK = r"anchors\.(\d+)\.layers\.(\d+)\."
+_RULES = [
+    (r"anchors\.(\d+)\.(cls_token|pos_embed)", r"anchors.\1.vit.\2"),
+    (
+        r"anchors\.(\d+)\.patch_embed\.projection\.(weight|bias)",
+        r"anchors.\1.vit.patch_embed.proj.\2",
+    ),
+    (_BLOCK + r"ln([12])\.(weight|bias)", r"anchors.\1.vit.blocks.\2.norm\3.\4"),
+    (_BLOCK + r"attn\.(qkv|proj)\.(weight|bias)", r"anchors.\1.vit.blocks.\2.attn.\3.\4"),
+    (_BLOCK + r"ffn\.layers\.0\.0\.(weight|bias)", r"anchors.\1.vit.blocks.\2.mlp.fc1.\3"),
+    (_BLOCK + r"ffn\.layers\.1\.(weight|bias)", r"anchors.\1.vit.blocks.\2.mlp.fc2.\3"),
+    (_BLOCK + r"gamma_([12])", r"anchors.\1.vit.blocks.\2.ls\3.gamma"),
+    (_BLOCK + r"attn\.relative_position_bias_table", r"anchors.\1.rel_pos.tables.\2"),
+    (
+        r"stitch_layers\.0\.(\d+)\.transform\.(weight|bias|lora_A|lora_B)",
+        r"stitching_layers.0_to_1_after_\1.\2",
+    ),
+    (
+        r"stitch_layers\.1\.(\d+)\.transform\.(weight|bias|lora_A|lora_B)",
+        r"stitching_layers.1_to_0_after_\1.\2",
+    ),
+]
+_INDEX = re.compile(_BLOCK + r"attn\.relative_position_index")
+_HEAD = re.compile(r"(decode_head|auxiliary_head(\.\d+)?)\.(norm|up_convs|conv_seg)\..+")
 
 
-def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
-    """Read named tensors from a ``.safetensors`` file or a PyTorch checkpoint.
+class KeyReport(NamedTuple):
+    """What became of one key: ``source`` is empty where ``target`` is derived from others."""
+
+    action: Literal["mapped", "derived", "dropped"]
+    source: str
+    target: str
+    reason: str
+
+
+def convert_snnetv2(
+    state: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], list[KeyReport]]:
+    """Rename an official state dict, of a whole segmentor or of its backbone alone.
 
     Args:
-        path: a local file.
-        prefix: only keys that start so are returned, without it.
+        state: names and tensors as the published code saves them.
+
+    Returns:
+        The state dict for a segmentor (or ``StitchedViT``) of this package, and one report per key.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file that holds more than data or no tensors, or no key with the prefix.
+        ValueError: keys that no rule knows, or position indices that are not BEiT's; all are
+            listed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"checkpoint {str(path)!r} does not exist: give a local .safetensors, .pth or .pt file"
-        )
-    if path.suffix == ".safetensors":
-        content: Any = safetensors.torch.load_file(path)
-    else:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else "empty"
-            raise ValueError(
-                f"checkpoint {str(path)!r} cannot be read as plain tensors ({reason}): save its "
-                "state dict alone, for example as .safetensors"
-            ) from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    tensors = {}
-    if isinstance(content, dict):
-        tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ValueError(f"checkpoint {str(path)!r} holds no named tensors")
-    chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    if not chosen:
+    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
+    converted: dict[str, Tensor] = {}
+    reports: list[KeyReport] = []
+    unknown: list[str] = []
+    for key, value in state.items():
+        inner = key.removeprefix(prefix)
+        target = _rename(inner) if key.startswith(prefix) else None
+        if target is not None:
+            converted[prefix + target] = value
+            reports.append(KeyReport("mapped", key, prefix + target, ""))
+        elif _INDEX.fullmatch(inner):
+            table = state[key.replace("relative_position_index", "relative_position_bias_table")]
+            if _is_square_index(value, len(table)):
+                reason = "computed from the grid"
+                reports.append(KeyReport("dropped", key, "", reason))
+            else:
+                unknown.append(f"{key} (not the index of a square grid with a class token)")
+        elif _HEAD.fullmatch(key):
+            converted[key] = value
+            reports.append(KeyReport("mapped", key, key, ""))
+        else:
+            unknown.append(key)
+    if unknown:
         raise ValueError(
-            f"checkpoint {str(path)!r} has no key that starts with {prefix!r}: its first key is "
-            f"{next(iter(tensors))!r}"
+            f"{len(unknown)} keys are not those of a published SN-Netv2 segmentor: "
+            f"{', '.join(unknown)}"
         )
-    return chosen
+    for key in [key for key in converted if "stitching_layers" in key and key.endswith(".bias")]:
+        flag = key.removesuffix("bias") + "initialised"
+        converted[flag] = torch.tensor(True)
+        reports.append(KeyReport("derived", "", flag, "published layers are trained"))
+    return converted, reports
+
+
+def _rename(key: str) -> str | None:
+    for pattern, replacement in _RULES:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return match.expand(replacement)
+    return None
+
+
+def _is_square_index(index: Tensor, table_length: int) -> bool:
+    side = math.isqrt(max(len(index) - 1, 0))
+    grid = (side, side)
+    if side * side + 1 != len(index) or num_relative_positions(grid) != table_length:
+        return False
+    return torch.equal(index.long(), relative_position_index(grid))

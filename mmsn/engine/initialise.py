@@ -86,8 +86,8 @@ def _outputs(
     """(B, N, C) tokens of one anchor after each of these blocks."""
     module, outputs, start = backbone.anchor(anchor), {}, 0
     if blocks:
-        tokens, _ = module.embed(images)
+        tokens, grid = module.embed(images)
     for block in sorted(blocks):
-        tokens = module.run(tokens, start, block + 1)
+        tokens = module.run(tokens, start, block + 1, grid)
         outputs[block], start = tokens, block + 1
     return outputs

@@ -17,7 +17,8 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from mmsn.checkpoint import read_state_dict
+from mmsn.models.rel_pos import RelativePositionBias
+from mmsn.state_dict import read_state_dict
 from mmsn.stitching import AnchorCost
 
 CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")
@@ -35,6 +36,8 @@ class Anchor(nn.Module):
             patch embeddings of another size are resampled by timm's own rules.
         prefix: part of the checkpoint's keys before timm's names, for example
             ``backbone.anchors.0.vit.`` for an anchor trained with this package.
+        rel_pos_bias: add a trained relative position bias to every attention, as the published
+            SN-Netv2 segmentors do; zero at first.
         with_cp: recompute blocks in the backward pass, to save memory.
         timm_options: anything else that timm's model takes, for example ``drop_path_rate``.
     """
@@ -46,6 +49,7 @@ class Anchor(nn.Module):
         pretrained: bool = False,
         checkpoint: str | None = None,
         prefix: str = "",
+        rel_pos_bias: bool = False,
         with_cp: bool = False,
         **timm_options: Any,
     ) -> None:
@@ -68,6 +72,7 @@ class Anchor(nn.Module):
         self.depth: int = len(self.vit.blocks)
         self.dim: int = self.vit.embed_dim
         self.prefix_tokens: int = self.vit.num_prefix_tokens
+        self.rel_pos = self._relative_positions() if rel_pos_bias else None
 
     def _create(self, pretrained: bool) -> VisionTransformer:
         if not timm.is_model(self.model_name):
@@ -91,6 +96,16 @@ class Anchor(nn.Module):
             if getattr(vit, part, None) is not None:
                 setattr(vit, part, nn.Identity())
         return vit
+
+    def _relative_positions(self) -> RelativePositionBias:
+        _, prefix, registers = self.token_layout
+        if (prefix, registers) != (1, 0):
+            raise ValueError(
+                f"anchor {self.model_name!r} has {prefix} class and {registers} register tokens, "
+                "but rel_pos_bias needs one class token alone"
+            )
+        heads = self.vit.blocks[0].attn.num_heads
+        return RelativePositionBias(self.depth, heads, tuple(self.vit.patch_embed.grid_size))
 
     @property
     def token_layout(self) -> tuple[tuple[int, int], int, int]:
@@ -154,19 +169,22 @@ class Anchor(nn.Module):
         grid = (patches.shape[1], patches.shape[2])
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches))), grid
 
-    def run(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        """Run blocks ``start`` to ``stop`` (half-open) on (B, N, C) tokens."""
-        for block in self.vit.blocks[start:stop]:
+    def run(self, tokens: Tensor, start: int, stop: int, grid: tuple[int, int]) -> Tensor:
+        """Run blocks ``start`` to ``stop`` (half-open) on (B, N, C) tokens of an (h, w) grid."""
+        for index in range(start, stop):
+            block = self.vit.blocks[index]
+            bias = None if self.rel_pos is None else self.rel_pos(index, grid)
             if self.with_cp and self.training and torch.is_grad_enabled():
-                tokens = recompute(block, tokens, use_reentrant=False)
+                tokens = recompute(block, tokens, attn_mask=bias, use_reentrant=False)
             else:
-                tokens = block(tokens)
+                tokens = block(tokens, attn_mask=bias)
         return tokens
 
     def cost(self) -> AnchorCost:
         """The shapes that the cost model needs, read off the modules."""
         vit, block = self.vit, self.vit.blocks[0]
         embedding = [vit.patch_embed, vit.norm_pre]
+        tables = 0 if self.rel_pos is None else self.rel_pos.tables[0].numel()
         names = ("cls_token", "dist_token", "reg_token", "pos_embed")
         loose = [p for p in (getattr(vit, name, None) for name in names) if p is not None]
         return AnchorCost(
@@ -178,7 +196,7 @@ class Anchor(nn.Module):
             embed_params=sum(map(_params, embedding)) + sum(p.numel() for p in loose),
             block_linear=_weights(block),
             block_norm=_normalised(block),
-            block_params=_params(block),
+            block_params=_params(block) + tables,
             attention_dim=block.attn.num_heads * block.attn.head_dim,
         )
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from mmengine.analysis import FlopAnalyzer
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from mmsn.models.stitched_vit import StitchedViT
 
 
 def unwrap(model: Any) -> Any:
-    """The model itself, without mmengine's wrapper for distributed training."""
-    return model.module if is_model_wrapper(model) else model
+    """The segmentor itself, without wrappers for distributed training or augmented tests."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def stitched_backbone(model: nn.Module) -> StitchedViT:

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from mmsn.models.anchor import Anchor
 from mmsn.registry import MODELS
-from mmsn.stitching import CostModel, LayerKey, Stitch, StitchingLayer, StitchSpace
+from mmsn.stitching import (
+    CostModel,
+    LayerKey,
+    Stitch,
+    StitchingLayer,
+    StitchSpace,
+    largest_within,
+)
 from mmsn.stitching.space import Join, Mode, Run, Tap
 
 
@@ -111,6 +118,17 @@ class StitchedViT(BaseModule):
         finally:
             self._stitch = before
 
+    def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
+        """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
+
+        Counted for one image of (height, width) ``image_size``, by default the training crop.
+
+        Raises:
+            ValueError: a budget below the cheapest stitch.
+        """
+        self.set_stitch(largest_within(self.stitch_macs(image_size or self.img_size), macs))
+        return self._stitch
+
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
     ) -> dict[int, int]:
@@ -138,7 +156,8 @@ class StitchedViT(BaseModule):
         """Load what the anchors name as their weights; mm runners call it before training."""
         for index in range(len(self.anchors)):
             self.anchor(index).init_weights()
-        super().init_weights()
+        if self.init_cfg:  # else mmengine would only list that nothing changed
+            super().init_weights()
 
     def train(self, mode: bool = True) -> StitchedViT:
         """As in every module; frozen anchors stay in evaluation mode."""
@@ -158,7 +177,7 @@ class StitchedViT(BaseModule):
         for step in self.space.route(stitch, self.out_indices, levels):
             match step:
                 case Run(anchor, start, stop):
-                    tokens = self.anchor(anchor).run(tokens, start, stop)
+                    tokens = self.anchor(anchor).run(tokens, start, stop, grid)
                 case Join(key):
                     tokens = self._carry(tokens, (key,), carried)
                 case Tap(level, path):

@@ -87,6 +87,24 @@ class CostModel:
         """MACs of the backbone for one image of (height, width) pixels."""
         return sum(self.breakdown(stitch, image_size, levels).values())
 
+    def published_macs(
+        self, stitch: Stitch, image_size: tuple[int, int], traced_levels: Sequence[int]
+    ) -> int:
+        """MACs as the published FLOPs files count them; ``macs`` is what is executed here.
+
+        There, the low-rank update is merged, a layer that serves a join and a level runs twice,
+        and ``traced_levels`` are those that survive tracing: 0 and 3 for the SETR head, whose
+        trace keeps level 0 because its shape is read; all four for DPT.
+        """
+        parts = self.breakdown(stitch, image_size, traced_levels)
+        route = self.space.route(stitch, self.out_indices, traced_levels)
+        layers = list(self.space.joins(stitch))
+        layers += [key for step in route if isinstance(step, Tap) for key in step.path]
+        dims = [anchor.dim for anchor in self.anchors]
+        per_token = sum(dims[key.source] * dims[key.target] for key in layers)
+        tokens = self.anchors[stitch.segments[0].anchor].tokens(image_size)
+        return parts["embed"] + parts["blocks"] + tokens * per_token
+
     def params(self, stitch: Stitch, levels: Sequence[int]) -> int:
         """Parameters of the backbone that this stitch uses."""
         blocks, layers = self._used(stitch, levels)

@@ -37,7 +37,7 @@ def shrink(config):
         anchor.checkpoint = None
         anchor.update(embed_dim=16, num_heads=2)
     backbone.anchors[-1].embed_dim = 32
-    backbone.rank = min(backbone.rank, 4)
+    backbone.rank = min(backbone.get("rank", 16), 4)
     backbone.img_size = SIZE
     model.data_preprocessor.size = (SIZE, SIZE)
     if "neck" in model:
@@ -48,7 +48,7 @@ def shrink(config):
         width = 8 if reads_neck else 32
         many = isinstance(head.in_index, (list, tuple)) if "in_index" in head else False
         head.in_channels = [width] * len(head.in_index) if many else width
-        head.channels = 8
+        head.channels = width if head.get("num_convs") == 0 else 8
     return config
 
 

@@ -18,7 +18,8 @@ def backbone():
 def tokens_after(backbone, anchor, block, images):
     module = backbone.anchors[anchor]
     with torch.no_grad():
-        return module.run(module.embed(images)[0], 0, block + 1).flatten(0, 1).double()
+        tokens, grid = module.embed(images)
+        return module.run(tokens, 0, block + 1, grid).flatten(0, 1).double()
 
 
 def test_every_layer_is_the_least_squares_map_between_the_matching_blocks(backbone):

@@ -48,7 +48,7 @@ def test_an_anchor_alone_equals_timm(name, tmp_path):
         patch = anchor.token_layout[0][0]
         assert grid == tuple(-(-side // patch) for side in size)
         for patches, (start, stop) in zip(expected, [(0, 2), (2, 4)], strict=True):
-            tokens = anchor.run(tokens, start, stop)
+            tokens = anchor.run(tokens, start, stop, grid)
             ours = tokens[:, anchor.prefix_tokens :]
             torch.testing.assert_close(ours, patches, atol=1e-5, rtol=1e-5)
 
@@ -58,7 +58,8 @@ def test_gradient_checkpointing_changes_no_gradient():
     for with_cp in (False, True):
         torch.manual_seed(0)
         anchor = Anchor("vit_tiny_patch16_224", (32, 32), with_cp=with_cp, depth=2).train()
-        anchor.run(anchor.embed(image)[0], 0, 2).square().sum().backward()
+        tokens, grid = anchor.embed(image)
+        anchor.run(tokens, 0, 2, grid).square().sum().backward()
         grads.append(anchor.vit.blocks[0].mlp.fc1.weight.grad)
     torch.testing.assert_close(*grads)
 
@@ -162,3 +163,15 @@ def test_names_that_are_no_plain_vit_are_refused(name, reason):
 def test_pretrained_and_checkpoint_exclude_each_other():
     with pytest.raises(ValueError, match="keep one"):
         Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, checkpoint="x.pth")
+
+
+def test_pretrained_goes_through_timms_own_loading(tmp_path):
+    path, vit = saved(tmp_path)
+    overlay = dict(file=path, num_classes=1000)  # in place of a download
+    anchor = Anchor(
+        "vit_tiny_patch16_224", (64, 64), pretrained=True, depth=2, pretrained_cfg_overlay=overlay
+    )
+    assert not torch.equal(anchor.vit.cls_token, vit.cls_token)  # not before it is asked for
+    anchor.init_weights()
+    assert torch.equal(anchor.vit.cls_token, vit.cls_token)
+    assert torch.equal(anchor.vit.blocks[1].mlp.fc1.weight, vit.blocks[1].mlp.fc1.weight)

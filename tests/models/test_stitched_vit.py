@@ -98,6 +98,20 @@ def test_closed_form_macs_equal_an_independent_count(build, options, monkeypatch
             assert macs[stitch.id] == pytest.approx(counter.total(), rel=1e-3)
 
 
+def test_closed_form_macs_of_real_anchors_equal_an_independent_count(build):
+    anchors = [dict(model_name=f"deit_{size}_patch16_224") for size in ("tiny", "small")]
+    backbone = build(anchors, img_size=224, out_indices=(2, 5, 8, 11), rank=16, eval_levels=(3,))
+    for anchor in backbone.anchors:
+        for block in anchor.vit.blocks:
+            block.attn.fused_attn = False
+    macs = backbone.stitch_macs((224, 224))
+    for stitch in (0, 1, 6, 20, 60, 110):
+        with backbone.use_stitch(stitch):
+            counter = FlopCountAnalysis(_Counted(backbone), torch.randn(1, 3, 224, 224))
+            counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+            assert macs[stitch] == pytest.approx(counter.total(), rel=1e-3)
+
+
 class _Counted(torch.nn.Module):
     """fvcore drops what no output needs, so levels that are None are left out of the trace."""
 
@@ -158,6 +172,17 @@ def test_set_and_use(build):
     with pytest.raises(LookupError, match="stitch 5 is unknown"):
         backbone.set_stitch(5)  # the stitch that would run no block after its join
     assert backbone.stitch.id == 2
+
+
+def test_a_budget_chooses_the_dearest_stitch_that_fits(build):
+    backbone = build()
+    macs = backbone.stitch_macs((64, 64))
+    assert backbone.set_budget(macs[1]) == backbone.space[1]
+    chosen = backbone.set_budget(macs[1] - 1)
+    assert macs[chosen.id] == max(m for m in macs.values() if m < macs[1])
+    with pytest.raises(ValueError, match="below the cheapest stitch: stitch 0"):
+        backbone.set_budget(macs[0] - 1)
+    assert backbone.stitch == chosen
 
 
 @torch.no_grad()
