@@ -18,6 +18,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="evaluate these stitches of a supernet, e.g. 0 25 1, or 'all'; without it the "
         "config's own test loop runs",
     )
+    parser.add_argument(
+        "--budget",
+        nargs="+",
+        type=float,
+        metavar="GFLOPS",
+        help="evaluate the dearest stitch that takes at most so many GFLOPs (multiply-accumulates "
+        "of the whole segmentor for one crop)",
+    )
     parser.add_argument("--out", help="folder for the predictions")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument("--show-dir", help="folder for painted predictions")
@@ -87,8 +95,10 @@ def main() -> None:
         set_tta(cfg)
     if args.out is not None:
         set_output(cfg, args.out)
-    if args.stitch is not None:
-        cfg.test_cfg = dict(type="mmsn.ParetoTestLoop", stitches=args.stitch)
+    if args.stitch is not None or args.budget is not None:
+        cfg.test_cfg = dict(
+            type="mmsn.ParetoTestLoop", stitches=args.stitch or [], budgets=args.budget or []
+        )
     build_runner(cfg).test()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mmengine.runner.amp import autocast
 from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.registry import LOOPS
-from mmsn.stitching import resolve
+from mmsn.stitching import largest_within, resolve
 
 StitchNames = str | int | Sequence[str | int]
 
@@ -31,7 +31,7 @@ StitchNames = str | int | Sequence[str | int]
 class StitchEvaluators:
     """One copy of an evaluator per stitch, behind an evaluator's interface."""
 
-    def __init__(self, evaluator: Evaluator, ids: Sequence[int]) -> None:
+    def __init__(self, evaluator: Evaluator, ids: Iterable[int]) -> None:
         self.by_id = {stitch_id: copy.deepcopy(evaluator) for stitch_id in ids}
         self.results: dict[int, dict[str, float]] = {}
 
@@ -63,14 +63,19 @@ def _quiet_if_many(count: int) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _start(loop: Any) -> None:
+def _start(loop: Any, budgets: Sequence[float] = ()) -> None:
     """Give the loop its stitches and one evaluator for each, when it runs for the first time."""
     if not isinstance(loop.evaluator, StitchEvaluators):
         backbone = stitched_backbone(loop.runner.model)
-        macs = backbone.stitch_macs(backbone.img_size)
-        loop.evaluator = StitchEvaluators(
-            loop.evaluator, resolve(backbone.space, macs, loop.stitches)
-        )
+        macs = segmentor_macs(loop.runner.model, backbone.img_size)
+        ids = resolve(backbone.space, macs, loop.stitches)
+        ids += tuple(largest_within(macs, budget * 1e9) for budget in budgets)
+        if not ids:
+            raise ValueError(
+                f"stitches {loop.stitches!r} name none of the {len(backbone.space)} stitches: use "
+                "'all', 'anchors' or ids"
+            )
+        loop.evaluator = StitchEvaluators(loop.evaluator, dict.fromkeys(ids))
 
 
 def _run_batch(loop: Any, data_batch: Any, step: Any) -> Any:
@@ -119,16 +124,23 @@ class ParetoTestLoop(TestLoop):
 
     Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
     all of the space, and ``pareto.json`` in the run's folder receives id, kind, segments, FLOPs,
-    parameters and metrics of each.
+    parameters and metrics of each. ``budgets``, in GFLOPs of the whole segmentor, add the dearest
+    stitch that each allows.
     """
 
-    def __init__(self, *args: Any, stitches: StitchNames = "all", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        stitches: StitchNames = "all",
+        budgets: Sequence[float] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.stitches = stitches
+        self.stitches, self.budgets = stitches, budgets
 
     def run(self) -> dict:
         """Test; returns the flat metrics and writes the report."""
-        _start(self)
+        _start(self, self.budgets)
         metrics = super().run()
         if is_main_process():
             path = Path(self.runner.work_dir) / "pareto.json"

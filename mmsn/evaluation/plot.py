@@ -35,7 +35,7 @@ def plot_pareto(
         levels: horizontal lines to compare with, as (name, metric).
     """
     metric = metric or report.default_metric()
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     best = frontier(report.stitches, metric)
     axes.plot(
@@ -72,17 +72,17 @@ def plot_pareto(
             label="trained alone",
             zorder=4,
         )
+    low, high = axes.get_ylim()  # before the lines, which may lie far from all points
     for name, value in levels:
-        axes.axhline(value, color="0.6", linestyle=":", linewidth=1)
-        axes.annotate(
-            f"{name} {value:.1f}",
-            (1, value),
-            xycoords=axes.get_yaxis_transform(),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color="0.4",
+        inside = low <= value <= high
+        axes.axhline(
+            value,
+            color="0.5",
+            linestyle=":" if inside else "",
+            linewidth=1,
+            label=f"{name}: {value:.1f}" + ("" if inside else " (out of view)"),
         )
+    axes.set_ylim(low, high)
     axes.set_xlabel(
         f"GFLOPs (multiply-accumulates at {report.image_size[0]}x{report.image_size[1]})"
     )
@@ -91,5 +91,5 @@ def plot_pareto(
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=150)

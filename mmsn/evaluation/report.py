@@ -20,7 +20,7 @@ LOWER_IS_BETTER = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 class StitchResult(BaseModel):
     """One stitch: ``macs`` are multiply-accumulates of the whole segmentor for one crop."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     id: NonNegativeInt
     kind: Literal["anchor", "sl", "ls", "lsl", "sls"]
@@ -33,7 +33,7 @@ class StitchResult(BaseModel):
 class ParetoReport(BaseModel):
     """Results of one checkpoint: ``image_size`` is the (height, width) that MACs are for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
     schema_version: Literal[1] = 1
     title: str

@@ -147,6 +147,19 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
     assert set(seen[seen.index(1) :]) == {1}
 
 
+def test_budgets_choose_stitches_to_test(trained, run):
+    macs = segmentor_macs(trained.model, (32, 32))
+    budgets = [macs[0] / 1e9, (macs[1] - 1) / 1e9, 1e3]
+    runner = run(**{"test_cfg.stitches": [], "test_cfg.budgets": budgets})
+    runner.test()
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    below = max((m, -i) for i, m in macs.items() if m < macs[1])
+    assert [result.id for result in report.stitches] == [0, -below[1], 1]
+    runner = run(**{"test_cfg.budgets": [macs[0] / 1e9 / 2]})
+    with pytest.raises(ValueError, match="below the cheapest stitch: stitch 0"):
+        runner.test()
+
+
 @pytest.mark.parametrize("stitches", [[13], ["big"]])
 def test_unknown_stitches_stop_the_run_before_it_evaluates(run, stitches):
     runner = run(**{"test_cfg.stitches": stitches})

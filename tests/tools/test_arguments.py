@@ -62,6 +62,7 @@ def test_test_flags(tool: Tool) -> None:
         cfg_options=None,
         local_rank=0,
         stitch=None,
+        budget=None,
     )
 
 
