@@ -1,4 +1,4 @@
-# A SETR-naive head narrow enough for anchors that train on a CPU.
+# A SETR head on the last level, narrow enough for anchors that train on a CPU.
 # A leaf sets the anchors, their width and the number of classes.
 model = dict(
     type="EncoderDecoder",
@@ -14,15 +14,15 @@ model = dict(
     decode_head=dict(
         type="SETRUPHead",
         in_index=3,
-        channels=64,
+        channels=128,
         num_convs=1,
         up_scale=4,
-        kernel_size=1,
+        kernel_size=3,
         dropout_ratio=0,
         norm_layer=dict(type="LN", eps=1e-6, requires_grad=True),
         norm_cfg=dict(type="BN", requires_grad=True),
         align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
+        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
