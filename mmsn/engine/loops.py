@@ -80,11 +80,12 @@ def _start(loop: Any, budgets: Sequence[float] = ()) -> None:
 
 def _run_batch(loop: Any, data_batch: Any, step: Any) -> Any:
     """Run every stitch of the loop on one batch; the last one's outputs go to the hooks."""
-    backbone = stitched_backbone(loop.runner.model)
-    for stitch_id, evaluator in loop.evaluator.by_id.items():
-        with backbone.use_stitch(stitch_id), autocast(enabled=loop.fp16):
-            outputs = step(data_batch)
-        evaluator.process(data_samples=outputs, data_batch=data_batch)
+    backbone, evaluators = stitched_backbone(loop.runner.model), loop.evaluator.by_id
+    with backbone.share_prefixes(evaluators) as order, autocast(enabled=loop.fp16):
+        for stitch_id in order:
+            with backbone.use_stitch(stitch_id):
+                outputs = step(data_batch)
+            evaluators[stitch_id].process(data_samples=outputs, data_batch=data_batch)
     return outputs
 
 

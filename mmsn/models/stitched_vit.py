@@ -6,7 +6,7 @@ hooks that initialise the stitching layers and draw a stitch for every training 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, cast
@@ -15,6 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsn.models.anchor import Anchor
+from mmsn.models.prefix_sharing import PassState, SharedPasses
 from mmsn.registry import MODELS
 from mmsn.stitching import (
     CostModel,
@@ -24,7 +25,8 @@ from mmsn.stitching import (
     StitchSpace,
     largest_within,
 )
-from mmsn.stitching.space import Join, Mode, Run, Tap
+from mmsn.stitching.space import Join, Mode, Run, Step, Tap
+from mmsn.stitching.trie import Trie
 
 
 @MODELS.register_module()
@@ -94,6 +96,7 @@ class StitchedViT(BaseModule):
             self.anchors.requires_grad_(False)
         # Until somebody chooses: the dearest anchor, alone.
         self._stitch = self.space[len(built) - 1]
+        self._shared: SharedPasses | None = None
 
     @property
     def stitch(self) -> Stitch:
@@ -107,6 +110,8 @@ class StitchedViT(BaseModule):
             LookupError: an id that the space does not have.
         """
         self._stitch = self.space[stitch_id]
+        if self._shared is not None:
+            self._shared.begin(self._stitch)
 
     @contextmanager
     def use_stitch(self, stitch_id: int) -> Iterator[Stitch]:
@@ -117,6 +122,26 @@ class StitchedViT(BaseModule):
             yield self._stitch
         finally:
             self._stitch = before
+
+    @contextmanager
+    def share_prefixes(self, ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
+        """Inside the ``with`` block, run stitches on the same inputs, shared beginnings once.
+
+        Yields the ids in the order in which most is shared; choose each with ``use_stitch`` or
+        ``set_stitch``, then run it on the same sequence of inputs as the others. Results are bit
+        for bit those of each stitch alone.
+
+        Raises:
+            RuntimeError: in training mode.
+        """
+        if self.training:
+            raise RuntimeError("stitches share work in evaluation mode only: call model.eval()")
+        trie = Trie(self.space, ids, self.out_indices, self.eval_levels)
+        self._shared = SharedPasses(trie, self._begin, self._advance)
+        try:
+            yield trie.order
+        finally:
+            self._shared = None
 
     def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
         """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
@@ -168,29 +193,34 @@ class StitchedViT(BaseModule):
 
     def forward(self, image: Tensor) -> tuple[Tensor | None, ...]:
         """(B, 3, H, W) image to one (B, C, h, w) map per level; None for a level nobody reads."""
+        if self._shared is not None:
+            return tuple(self._shared.forward(image))
         stitch = self._stitch
         levels = self.train_levels if self.training else self.eval_levels
-        tokens, grid = self.anchor(stitch.segments[0].anchor).embed(image)
-        # A join and a level may need the same layer on the same tokens: it runs once.
-        carried: dict[LayerKey, Tensor] = {}
-        maps: list[Tensor | None] = [None] * len(self.out_indices)
+        state = self._begin(image, stitch.segments[0].anchor)
         for step in self.space.route(stitch, self.out_indices, levels):
-            match step:
-                case Run(anchor, start, stop):
-                    tokens = self.anchor(anchor).run(tokens, start, stop, grid)
-                case Join(key):
-                    tokens = self._carry(tokens, (key,), carried)
-                case Tap(level, path):
-                    maps[level] = self._to_map(self._carry(tokens, path, carried), grid)
-        return tuple(maps)
+            self._advance(state, step)
+        return tuple(state.maps)
 
-    def _carry(
-        self, tokens: Tensor, path: Sequence[LayerKey], carried: dict[LayerKey, Tensor]
-    ) -> Tensor:
+    def _begin(self, image: Tensor, anchor: int) -> PassState:
+        tokens, grid = self.anchor(anchor).embed(image)
+        return PassState(tokens, grid, [None] * len(self.out_indices))
+
+    def _advance(self, state: PassState, step: Step) -> None:
+        match step:
+            case Run(anchor, start, stop):
+                state.tokens = self.anchor(anchor).run(state.tokens, start, stop, state.grid)
+            case Join(key):
+                state.tokens = self._carry(state, (key,))
+            case Tap(level, path):
+                state.maps[level] = self._to_map(self._carry(state, path), state.grid)
+
+    def _carry(self, state: PassState, path: Sequence[LayerKey]) -> Tensor:
+        tokens = state.tokens
         for key in path:
-            if key not in carried:
-                carried[key] = self.layer(key)(tokens)
-            tokens = carried[key]
+            if key not in state.carried:
+                state.carried[key] = self.layer(key)(tokens)
+            tokens = state.carried[key]
         return tokens
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:

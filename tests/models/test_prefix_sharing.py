@@ -1,0 +1,77 @@
+"""Shared beginnings change no bit, and run each block once."""
+
+import pytest
+import torch
+
+from tests.models.conftest import tiny_anchor
+
+CHAIN = [tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)]
+
+
+@pytest.mark.parametrize(
+    ("anchors", "options"),
+    [
+        (None, {}),
+        (None, dict(eval_levels=(3,))),
+        ([tiny_anchor(16, 4), tiny_anchor(24, 4)], dict(out_indices=(0, 1, 2, 3))),
+        (CHAIN, dict(out_indices=(0, 1, 2, 3))),
+        (None, dict(space="one_way", rank=0)),
+    ],
+)
+@torch.no_grad()
+def test_outputs_are_bit_for_bit_those_of_each_stitch_alone(build, anchors, options):
+    backbone = build(anchors, **options)
+    crops = [torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64), torch.randn(2, 3, 48, 64)]
+    expected = {}
+    for stitch in backbone.space.ids:
+        with backbone.use_stitch(stitch):
+            expected[stitch] = [backbone(crop) for crop in crops]
+    seen = []
+    with backbone.share_prefixes(backbone.space.ids) as order:
+        for stitch in order:
+            with backbone.use_stitch(stitch):
+                for crop, maps in zip(crops, expected[stitch], strict=True):
+                    for ours, alone in zip(backbone(crop), maps, strict=True):
+                        assert alone is ours is None or torch.equal(ours, alone)
+            seen.append(stitch)
+    assert sorted(seen) == list(backbone.space.ids)
+
+
+@torch.no_grad()
+def test_each_shared_block_runs_once_and_few_states_are_kept(build):
+    backbone, image = build(), torch.randn(1, 3, 32, 32)
+    calls = []
+    for anchor in backbone.anchors:
+        for block in anchor.vit.blocks:
+            block.register_forward_hook(lambda *_: calls.append(1))
+    most = 0
+    with backbone.share_prefixes(backbone.space.ids) as order:
+        trie = backbone._shared.trie
+        for stitch in order:
+            with backbone.use_stitch(stitch):
+                backbone(image)
+            most = max(most, len(backbone._shared._stacks[0]))
+    assert len(calls) == sum(type(step).__name__ == "Run" for step in trie.executed())
+    assert most == trie.kept()
+
+
+@torch.no_grad()
+def test_a_different_image_is_refused(build):
+    backbone = build()
+    with backbone.share_prefixes([0, 1]) as order:
+        with backbone.use_stitch(order[0]):
+            backbone(torch.randn(1, 3, 32, 32))
+        with (
+            backbone.use_stitch(order[1]),
+            pytest.raises(RuntimeError, match="open share_prefixes for each batch"),
+        ):
+            backbone(torch.randn(1, 3, 32, 32))
+    backbone(torch.randn(1, 3, 32, 32))  # afterwards all is as before
+
+
+def test_training_is_refused(build):
+    with (
+        pytest.raises(RuntimeError, match=r"call model\.eval"),
+        build().train().share_prefixes([0]),
+    ):
+        pass
