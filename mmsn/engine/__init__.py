@@ -2,7 +2,8 @@
 
 from mmsn.engine.hooks import FLOPsConstrainedSamplingHook, StitchInitHook
 from mmsn.engine.initialise import solve_stitching_layers
-from mmsn.engine.loops import ParetoTestLoop, ParetoValLoop
+from mmsn.engine.loops import ParetoValLoop
+from mmsn.engine.pareto import ParetoTestLoop
 
 __all__ = [
     "FLOPsConstrainedSamplingHook",

@@ -1,27 +1,24 @@
-"""Loops that evaluate stitches that were asked for by name, never whichever one is left over.
+"""Evaluation of stitches that were asked for by name, never whichever one is left over.
 
-``ParetoValLoop`` evaluates a few during training; ``ParetoTestLoop`` evaluates all, and writes
-their accuracies and FLOPs as one report.
+Here are the parts that validation and test share, and ``ParetoValLoop``, which evaluates a few
+stitches during training. ``ParetoTestLoop`` is in ``pareto.py``.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.runner import TestLoop, ValLoop
+from mmengine.runner import ValLoop
 from mmengine.runner.amp import autocast
 
-from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
-from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
+from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.registry import LOOPS
 from mmsn.stitching import largest_within, resolve
 
@@ -40,7 +37,7 @@ class StitchEvaluators:
 
         The mean is what ``save_best`` of a checkpoint hook should look at.
         """
-        with _quiet_if_many(len(self.by_id)):
+        with quiet(len(self.by_id) > 3):
             self.results = {i: dict(e.evaluate(size)) for i, e in self.by_id.items()}
         flat = {
             f"stitch{i}/{k}": v for i, metrics in self.results.items() for k, v in metrics.items()
@@ -51,11 +48,11 @@ class StitchEvaluators:
 
 
 @contextmanager
-def _quiet_if_many(count: int) -> Iterator[None]:
+def quiet(wanted: bool = True) -> Iterator[None]:
     """Metrics print tables per class; a hundred of them would hide the result."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    if count > 3:
+    if wanted:
         logger.setLevel(logging.WARNING)
     try:
         yield
@@ -63,7 +60,7 @@ def _quiet_if_many(count: int) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _start(loop: Any, budgets: Sequence[float] = ()) -> None:
+def prepare_evaluators(loop: Any, budgets: Sequence[float] = ()) -> None:
     """Give the loop its stitches and one evaluator for each, when it runs for the first time."""
     if not isinstance(loop.evaluator, StitchEvaluators):
         backbone = stitched_backbone(loop.runner.model)
@@ -78,7 +75,7 @@ def _start(loop: Any, budgets: Sequence[float] = ()) -> None:
         loop.evaluator = StitchEvaluators(loop.evaluator, dict.fromkeys(ids))
 
 
-def _run_batch(loop: Any, data_batch: Any, step: Any) -> Any:
+def run_batch(loop: Any, data_batch: Any, step: Any) -> Any:
     """Run every stitch of the loop on one batch; the last one's outputs go to the hooks."""
     backbone, evaluators = stitched_backbone(loop.runner.model), loop.evaluator.by_id
     with backbone.share_prefixes(evaluators) as order, autocast(enabled=loop.fp16):
@@ -106,80 +103,14 @@ class ParetoValLoop(ValLoop):
 
     def run(self) -> dict:
         """Validate; returns the flat metrics."""
-        _start(self)
+        prepare_evaluators(self)
         return super().run()
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Run every stitch on one batch."""
         self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = _run_batch(self, data_batch, self.runner.model.val_step)
+        outputs = run_batch(self, data_batch, self.runner.model.val_step)
         self.runner.call_hook(
             "after_val_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
-
-
-@LOOPS.register_module()
-class ParetoTestLoop(TestLoop):
-    """Test of many stitches, with a report of accuracy against FLOPs.
-
-    Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
-    all of the space, and ``pareto.json`` in the run's folder receives id, kind, segments, FLOPs,
-    parameters and metrics of each. ``budgets``, in GFLOPs of the whole segmentor, add the dearest
-    stitch that each allows.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        stitches: StitchNames = "all",
-        budgets: Sequence[float] = (),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.stitches, self.budgets = stitches, budgets
-
-    def run(self) -> dict:
-        """Test; returns the flat metrics and writes the report."""
-        _start(self, self.budgets)
-        metrics = super().run()
-        if is_main_process():
-            path = Path(self.runner.work_dir) / "pareto.json"
-            report = make_report(self.runner, self.evaluator.results)
-            report.save(path)
-            self.runner.logger.info(f"Wrote {path}\n{report.table()}")
-        return metrics
-
-    @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Run every stitch on one batch."""
-        self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = _run_batch(self, data_batch, self.runner.model.test_step)
-        self.runner.call_hook(
-            "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
-        )
-
-
-def make_report(runner: Any, results: Mapping[int, Mapping[str, float]]) -> ParetoReport:
-    """Join metrics by stitch with what the stitches are and cost."""
-    backbone = stitched_backbone(runner.model)
-    macs = segmentor_macs(runner.model, backbone.img_size)
-    params = segmentor_params(runner.model)
-    stitches = [
-        StitchResult(
-            id=i,
-            kind=backbone.space[i].kind,
-            segments=backbone.space[i].segments,
-            macs=macs[i],
-            params=params[i],
-            metrics={name: float(value) for name, value in metrics.items()},
-        )
-        for i, metrics in results.items()
-    ]
-    return ParetoReport(
-        title=Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name,
-        checkpoint=str(runner.cfg.get("load_from") or ""),
-        image_size=backbone.img_size,
-        software=software_versions(),
-        stitches=stitches,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Sequence
@@ -31,14 +32,22 @@ class StitchResult(BaseModel):
 
 
 class ParetoReport(BaseModel):
-    """Results of one checkpoint: ``image_size`` is the (height, width) that MACs are for."""
+    """Results of one checkpoint.
+
+    ``image_size`` is the (height, width) that MACs are for; ``images`` of ``of_images`` images
+    have been evaluated.
+    """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
     schema_version: Literal[1] = 1
     title: str
+    config: str
     checkpoint: str
+    checkpoint_sha256: str
     image_size: tuple[PositiveInt, PositiveInt]
+    images: NonNegativeInt
+    of_images: NonNegativeInt
     software: dict[str, str]
     stitches: list[StitchResult]
 
@@ -49,6 +58,17 @@ class ParetoReport(BaseModel):
         part = path.with_name(path.name + ".part")
         part.write_text(self.model_dump_json(indent=1) + "\n")
         os.replace(part, path)
+
+    def save_csv(self, path: str | Path) -> None:
+        """Write one row per stitch."""
+        names = list(self.stitches[0].metrics) if self.stitches else []
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "kind", "segments", "macs", "params", *names])
+            for r in self.stitches:
+                segments = " > ".join(f"{a}:{start}-{stop}" for a, start, stop in r.segments)
+                values = [r.metrics[name] for name in names]
+                writer.writerow([r.id, r.kind, segments, r.macs, r.params, *values])
 
     @classmethod
     def load(cls, path: str | Path) -> ParetoReport:

@@ -68,7 +68,7 @@ class SharedPasses:
             self._before.append(stitch)
         elif not torch.equal(image, self._inputs[call]):
             raise RuntimeError(
-                f"input {call} of stitch {stitch} differs from that of stitch {self._before[call]}: "
+                f"input {call} of stitch {stitch} is not that of stitch {self._before[call]}: "
                 "stitches share work only on the same images; open share_prefixes for each batch"
             )
         stack, before = self._stacks[call], self._before[call]

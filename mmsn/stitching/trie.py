@@ -76,8 +76,9 @@ class Trie:
 
     def kept(self) -> int:
         """The largest number of states that are kept at a time: the bound on memory."""
-        most, stack = 0, []  # lengths
-        before, anchor = None, -1
+        most, anchor = 0, -1
+        stack: list[int] = []  # lengths
+        before: int | None = None
         for i in self.order:
             shared = 0
             if before is not None and self.first[i] == anchor:

@@ -24,7 +24,15 @@ def result(stitch_id, macs, value, metric="mIoU"):
 
 def report(*results):
     return ParetoReport(
-        title="a title", checkpoint="x.pth", image_size=(64, 96), software={}, stitches=results
+        title="a title",
+        config="c.py",
+        checkpoint="x.pth",
+        checkpoint_sha256="",
+        image_size=(64, 96),
+        images=3,
+        of_images=4,
+        software={},
+        stitches=results,
     )
 
 
@@ -61,8 +69,12 @@ def test_fields_are_pinned():
     assert list(content) == [
         "schema_version",
         "title",
+        "config",
         "checkpoint",
+        "checkpoint_sha256",
         "image_size",
+        "images",
+        "of_images",
         "software",
         "stitches",
     ]

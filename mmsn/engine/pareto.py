@@ -1,0 +1,184 @@
+"""The benchmark of a whole stitching space: every stitch on every image, and a report.
+
+What stitches share runs once per batch, finished images are on disk after every chunk, and a run
+that was cut off continues. Images are split over ranks as mmengine's samplers split them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.runner import TestLoop
+from rich.progress import Progress, TimeRemainingColumn
+
+from mmsn.engine.loops import StitchNames, prepare_evaluators, quiet, run_batch
+from mmsn.evaluation.chunks import ChunkStore, Results, sha256_of
+from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
+from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
+from mmsn.registry import LOOPS
+
+
+@LOOPS.register_module()
+class ParetoTestLoop(TestLoop):
+    """Test of many stitches, with a report of accuracy against FLOPs.
+
+    Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
+    all of the space. ``pareto.json`` and ``pareto.csv`` in the run's folder receive id, kind,
+    segments, FLOPs, parameters and metrics of each; ``pareto.partial.json`` can be read meanwhile.
+
+    Args:
+        args: as ``TestLoop``.
+        stitches: ids or words; see ``mmsn.stitching.resolve``.
+        budgets: in GFLOPs of the whole segmentor; each adds the dearest stitch that it allows.
+        chunk: images per rank after which results go to disk. The same call continues there.
+        kwargs: as ``TestLoop``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        stitches: StitchNames = "all",
+        budgets: Sequence[float] = (),
+        chunk: int = 50,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if chunk < 1:
+            raise ValueError(f"chunk {chunk} is not allowed: give 1 image or more")
+        self.stitches, self.budgets, self.chunk = stitches, budgets, chunk
+
+    def run(self) -> dict:
+        """Test; returns the flat metrics and writes the report."""
+        prepare_evaluators(self, self.budgets)
+        self._store = ChunkStore(
+            Path(self.runner.work_dir) / "partial", self._identity(), get_rank()
+        )
+        chunks = self._store.load()
+        for results in chunks:
+            for stitch, per_metric in results.items():
+                metrics = self.evaluator.by_id[stitch].metrics
+                for metric, entries in zip(metrics, per_metric, strict=True):
+                    metric.results.extend(entries)
+        self._batches_per_chunk = max(1, self.chunk // (self.dataloader.batch_size or 1))
+        self._chunks_done = len(chunks)
+        self._saved = self._counts()
+        if chunks:
+            self.runner.logger.info(
+                f"Continuing after {len(chunks)} chunks of {self._batches_per_chunk} batches"
+            )
+        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+        self._progress = Progress(*columns, disable=not is_main_process(), transient=True)
+        self._task = self._progress.add_task("stitches", total=len(self.dataloader))
+        if self._progress.console.is_terminal:  # elsewhere the log shows the time left
+            self._progress.start()
+        try:
+            flat = super().run()
+        finally:
+            self._progress.stop()
+        if is_main_process():
+            self._write(self.evaluator.results, "pareto", whole=True)
+        barrier()
+        self._store.remove()
+        return flat
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Run every stitch on one batch, unless an earlier run has done so."""
+        self._progress.advance(self._task)
+        if idx < self._chunks_done * self._batches_per_chunk:
+            return
+        self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = run_batch(self, data_batch, self.runner.model.test_step)
+        self.runner.call_hook(
+            "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
+        )
+        if (idx + 1) % self._batches_per_chunk == 0:
+            self._finish_chunk(idx // self._batches_per_chunk)
+
+    def _finish_chunk(self, number: int) -> None:
+        results: Results = {
+            stitch: [
+                metric.results[start:]
+                for metric, start in zip(evaluator.metrics, self._saved[stitch], strict=True)
+            ]
+            for stitch, evaluator in self.evaluator.by_id.items()
+        }
+        self._store.save(number, results)
+        self._saved = self._counts()
+        if is_main_process():
+            with quiet():
+                so_far = {i: _metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
+            self._write(so_far, "pareto.partial", whole=False)
+
+    def _counts(self) -> dict[int, list[int]]:
+        return {i: [len(m.results) for m in e.metrics] for i, e in self.evaluator.by_id.items()}
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that the results of a chunk depend on."""
+        cfg = self.runner.cfg
+        return dict(
+            model=cfg.get("model"),
+            dataloader=cfg.get("test_dataloader"),
+            evaluator=cfg.get("test_evaluator"),
+            checkpoint=sha256_of(cfg.get("load_from")),
+            stitches=list(self.evaluator.by_id),
+            chunk=self.chunk,
+            fp16=self.fp16,
+            ranks=get_world_size(),
+        )
+
+    def _write(self, results: Mapping[int, Mapping[str, float]], name: str, whole: bool) -> None:
+        folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
+        done = next(iter(self._counts().values()))
+        report = make_report(self.runner, results, size if whole else max(done), size)
+        report.save(folder / f"{name}.json")
+        if whole:
+            report.save_csv(folder / f"{name}.csv")
+            (folder / "pareto.partial.json").unlink(missing_ok=True)
+            self.runner.logger.info(f"Wrote {folder / name}.json\n{report.table()}")
+
+
+def _metrics_so_far(evaluator: Any) -> dict[str, float]:
+    """What the metrics say of this rank's images until now."""
+    values: dict[str, float] = {}
+    for metric in evaluator.metrics:
+        prefix = f"{metric.prefix}/" if metric.prefix else ""
+        computed = metric.compute_metrics(list(metric.results))
+        values |= {f"{prefix}{name}": value for name, value in computed.items()}
+    return values
+
+
+def make_report(
+    runner: Any, results: Mapping[int, Mapping[str, float]], images: int, of_images: int
+) -> ParetoReport:
+    """Join metrics by stitch with what the stitches are and cost."""
+    backbone = stitched_backbone(runner.model)
+    macs = segmentor_macs(runner.model, backbone.img_size)
+    params = segmentor_params(runner.model)
+    checkpoint = str(runner.cfg.get("load_from") or "")
+    stitches = [
+        StitchResult(
+            id=i,
+            kind=backbone.space[i].kind,
+            segments=backbone.space[i].segments,
+            macs=macs[i],
+            params=params[i],
+            metrics={name: float(value) for name, value in metrics.items()},
+        )
+        for i, metrics in results.items()
+    ]
+    return ParetoReport(
+        title=Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name,
+        config=str(runner.cfg.filename or ""),
+        checkpoint=checkpoint,
+        checkpoint_sha256=sha256_of(checkpoint),
+        image_size=backbone.img_size,
+        images=images,
+        of_images=of_images,
+        software=software_versions(),
+        stitches=stitches,
+    )
