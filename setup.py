@@ -124,6 +124,7 @@ setup(
         "numpy>=1.24",
         "safetensors>=0.4",
         "matplotlib>=3.7",
+        "plotly>=5.20",
         "rich>=13",
         "pydantic>=2",
         "packaging>=21",

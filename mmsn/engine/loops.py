@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.evaluator import Evaluator
+from mmengine.dist import collect_results
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import ValLoop
 from mmengine.runner.amp import autocast
+from mmseg.evaluation import IoUMetric
 
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.registry import LOOPS
@@ -31,6 +33,7 @@ class StitchEvaluators:
     def __init__(self, evaluator: Evaluator, ids: Iterable[int]) -> None:
         self.by_id = {stitch_id: copy.deepcopy(evaluator) for stitch_id in ids}
         self.results: dict[int, dict[str, float]] = {}
+        self.class_iou: dict[int, list[float] | None] = {}
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Metrics of each stitch as ``stitch{id}/{name}``, and each metric's mean as ``{name}``.
@@ -38,6 +41,7 @@ class StitchEvaluators:
         The mean is what ``save_best`` of a checkpoint hook should look at.
         """
         with quiet(len(self.by_id) > 3):
+            self.class_iou = {i: class_iou(e.metrics, size) for i, e in self.by_id.items()}
             self.results = {i: dict(e.evaluate(size)) for i, e in self.by_id.items()}
         flat = {
             f"stitch{i}/{k}": v for i, metrics in self.results.items() for k, v in metrics.items()
@@ -45,6 +49,18 @@ class StitchEvaluators:
         names = next(iter(self.results.values()))
         means = {k: sum(m[k] for m in self.results.values()) / len(self.results) for k in names}
         return flat | means
+
+
+def class_iou(metrics: Sequence[BaseMetric], size: int) -> list[float] | None:
+    """IoU of each class in percent, on rank 0, where mmseg's ``IoUMetric`` is among the metrics."""
+    for metric in metrics:
+        if isinstance(metric, IoUMetric) and "mIoU" in metric.metrics and metric.results:
+            results = collect_results(list(metric.results), size, metric.collect_device)
+            if results is None:
+                return None
+            intersection, union = (sum(r[k].double() for r in results) for k in (0, 1))
+            return (100 * intersection / union).tolist()
+    return None
 
 
 @contextmanager

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.runner import TestLoop
 from rich.progress import Progress, TimeRemainingColumn
 
-from mmsn.engine.loops import StitchNames, prepare_evaluators, quiet, run_batch
+from mmsn.engine.loops import (
+    StitchNames,
+    prepare_evaluators,
+    quiet,
+    run_batch,
+)
 from mmsn.evaluation.chunks import ChunkStore, Results, sha256_of
-from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
+from mmsn.evaluation.latency import measure_latency
+from mmsn.evaluation.report import ParetoReport, StitchResult, frontier, software_versions
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.registry import LOOPS
 
@@ -34,6 +40,8 @@ class ParetoTestLoop(TestLoop):
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
         budgets: in GFLOPs of the whole segmentor; each adds the dearest stitch that it allows.
+        latency: which stitches to time on this machine afterwards: "none", those of the
+            "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there.
         kwargs: as ``TestLoop``.
     """
@@ -43,13 +51,17 @@ class ParetoTestLoop(TestLoop):
         *args: Any,
         stitches: StitchNames = "all",
         budgets: Sequence[float] = (),
+        latency: Literal["none", "frontier", "all"] = "none",
         chunk: int = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if chunk < 1:
             raise ValueError(f"chunk {chunk} is not allowed: give 1 image or more")
-        self.stitches, self.budgets, self.chunk = stitches, budgets, chunk
+        if latency not in ("none", "frontier", "all"):
+            raise ValueError(f"latency {latency!r} is unknown: use 'none', 'frontier' or 'all'")
+        self.stitches, self.budgets = stitches, budgets
+        self.latency, self.chunk = latency, chunk
 
     def run(self) -> dict:
         """Test; returns the flat metrics and writes the report."""
@@ -80,7 +92,10 @@ class ParetoTestLoop(TestLoop):
         finally:
             self._progress.stop()
         if is_main_process():
-            self._write(self.evaluator.results, "pareto", whole=True)
+            size = len(self.dataloader.dataset)
+            results, ious = self.evaluator.results, self.evaluator.class_iou
+            report = make_report(self.runner, results, ious, size, size)
+            self._finish(report, Path(self.runner.work_dir))
         barrier()
         self._store.remove()
         return flat
@@ -112,7 +127,31 @@ class ParetoTestLoop(TestLoop):
         if is_main_process():
             with quiet():
                 so_far = {i: _metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
-            self._write(so_far, "pareto.partial", whole=False)
+            images = max(next(iter(self._counts().values())))
+            report = make_report(self.runner, so_far, {}, images, len(self.dataloader.dataset))
+            report.save(Path(self.runner.work_dir) / "pareto.partial.json")
+
+    def _finish(self, report: ParetoReport, folder: Path) -> None:
+        """Measure latency if asked, write the report, and take the partial one away."""
+        if self.latency != "none":
+            timed = report.stitches
+            if self.latency == "frontier":
+                timed = frontier(report.stitches, report.default_metric())
+            self.runner.logger.info(f"Timing {len(timed)} stitches")
+            latencies, report.latency_setting = measure_latency(
+                self.runner.model,
+                [result.id for result in timed],
+                report.image_size,
+                autocast_dtype=torch.float16 if self.fp16 else None,
+            )
+            report.stitches = [
+                result.model_copy(update=dict(latency=latencies.get(result.id)))
+                for result in report.stitches
+            ]
+        report.save(folder / "pareto.json")
+        report.save_csv(folder / "pareto.csv")
+        (folder / "pareto.partial.json").unlink(missing_ok=True)
+        self.runner.logger.info(f"Wrote {folder / 'pareto.json'}\n{report.table()}")
 
     def _counts(self) -> dict[int, list[int]]:
         return {i: [len(m.results) for m in e.metrics] for i, e in self.evaluator.by_id.items()}
@@ -131,16 +170,6 @@ class ParetoTestLoop(TestLoop):
             ranks=get_world_size(),
         )
 
-    def _write(self, results: Mapping[int, Mapping[str, float]], name: str, whole: bool) -> None:
-        folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
-        done = next(iter(self._counts().values()))
-        report = make_report(self.runner, results, size if whole else max(done), size)
-        report.save(folder / f"{name}.json")
-        if whole:
-            report.save_csv(folder / f"{name}.csv")
-            (folder / "pareto.partial.json").unlink(missing_ok=True)
-            self.runner.logger.info(f"Wrote {folder / name}.json\n{report.table()}")
-
 
 def _metrics_so_far(evaluator: Any) -> dict[str, float]:
     """What the metrics say of this rank's images until now."""
@@ -153,7 +182,11 @@ def _metrics_so_far(evaluator: Any) -> dict[str, float]:
 
 
 def make_report(
-    runner: Any, results: Mapping[int, Mapping[str, float]], images: int, of_images: int
+    runner: Any,
+    results: Mapping[int, Mapping[str, float]],
+    class_iou: Mapping[int, list[float] | None],
+    images: int,
+    of_images: int,
 ) -> ParetoReport:
     """Join metrics by stitch with what the stitches are and cost."""
     backbone = stitched_backbone(runner.model)
@@ -168,6 +201,7 @@ def make_report(
             macs=macs[i],
             params=params[i],
             metrics={name: float(value) for name, value in metrics.items()},
+            class_iou=class_iou.get(i),
         )
         for i, metrics in results.items()
     ]
@@ -179,6 +213,7 @@ def make_report(
         image_size=backbone.img_size,
         images=images,
         of_images=of_images,
+        classes=list((runner.visualizer.dataset_meta or {}).get("classes", ())),
         software=software_versions(),
         stitches=stitches,
     )

@@ -1,6 +1,23 @@
-"""Results of many stitches: the report, its frontier, its picture."""
+"""Results of many stitches: the report, its frontier, its pictures."""
 
+from mmsn.evaluation.page import write_page
 from mmsn.evaluation.plot import plot_pareto
-from mmsn.evaluation.report import ParetoReport, StitchResult, frontier
+from mmsn.evaluation.report import (
+    LOWER_IS_BETTER,
+    ParetoReport,
+    StitchResult,
+    class_gains,
+    frontier,
+    hypervolume,
+)
 
-__all__ = ["ParetoReport", "StitchResult", "frontier", "plot_pareto"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "ParetoReport",
+    "StitchResult",
+    "class_gains",
+    "frontier",
+    "hypervolume",
+    "plot_pareto",
+    "write_page",
+]

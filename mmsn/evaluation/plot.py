@@ -1,13 +1,14 @@
-"""Pictures of a Pareto report."""
+"""Pictures of Pareto reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmsn.evaluation.report import ParetoReport, frontier
+from mmsn.evaluation.report import Axis, ParetoReport, frontier
 
 KIND_STYLES = {  # colours of the Okabe-Ito palette, which colour-blind readers can tell apart
     "anchor": ("s", "#000000", "anchor"),
@@ -16,51 +17,49 @@ KIND_STYLES = {  # colours of the Okabe-Ito palette, which colour-blind readers 
     "lsl": ("o", "#CC79A7", "large > small > large"),
     "sls": ("D", "#009E73", "small > large > small"),
 }
+_RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def run_colors(count: int) -> list[str]:
+    """One colour per run."""
+    return [_RUN_COLORS[i % len(_RUN_COLORS)] for i in range(count)]
+
+
+def axis_label(reports: Sequence[ParetoReport], axis: Axis) -> str:
+    """What the cost axis shows, with its unit and conditions."""
+    if axis == "macs":
+        sizes = {f"{h}x{w}" for h, w in (report.image_size for report in reports)}
+        return f"GFLOPs (multiply-accumulates at {', '.join(sorted(sizes))})"
+    settings = {s for report in reports if (s := report.latency_setting)}
+    texts = sorted(f"{s.device}, {s.dtype}, batch {s.batch_size}" for s in settings)
+    return f"milliseconds per batch ({'; '.join(texts)})"
 
 
 def plot_pareto(
-    report: ParetoReport,
+    reports: ParetoReport | Sequence[ParetoReport],
     path: str | Path,
     metric: str | None = None,
     alone: Mapping[str, tuple[float, float]] | None = None,
     levels: Sequence[tuple[str, float]] = (),
+    axis: Axis = "macs",
 ) -> None:
-    """Draw metric against GFLOPs: all stitches by kind, and the frontier as a line.
+    """Draw metric against cost: all stitches by kind, and the frontier as a line.
 
     Args:
-        report: the results.
+        reports: the results of one run, or of several, which are overlaid by colour.
         path: of the picture; its ending names the format, for example .png or .svg.
-        metric: name of the metric, by default the report's own choice.
+        metric: name of the metric, by default the first report's own choice.
         alone: individually trained networks as stars, by name: (GFLOPs, metric).
         levels: horizontal lines to compare with, as (name, metric).
+        axis: "macs", or "latency" where it was measured.
     """
-    metric = metric or report.default_metric()
+    reports = [reports] if isinstance(reports, ParetoReport) else list(reports)
+    metric = metric or reports[0].default_metric()
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    best = frontier(report.stitches, metric)
-    axes.plot(
-        [r.macs / 1e9 for r in best],
-        [r.metrics[metric] for r in best],
-        color="0.5",
-        linewidth=1.2,
-        zorder=1,
-        label="Pareto frontier",
-    )
-    for kind, (marker, color, label) in KIND_STYLES.items():
-        results = [r for r in report.stitches if r.kind == kind]
-        if results:
-            axes.scatter(
-                [r.macs / 1e9 for r in results],
-                [r.metrics[metric] for r in results],
-                s=60 if kind == "anchor" else 28,
-                marker=marker,
-                color=color,
-                edgecolors="white",
-                linewidths=0.5,
-                label=label,
-                zorder=3 if kind == "anchor" else 2,
-            )
-    if alone:
+    for report, color in zip(reports, run_colors(len(reports)), strict=True):
+        _draw_run(axes, report, metric, axis, color if len(reports) > 1 else None)
+    if alone and axis == "macs":
         axes.scatter(
             [gflops for gflops, _ in alone.values()],
             [value for _, value in alone.values()],
@@ -83,13 +82,40 @@ def plot_pareto(
             label=f"{name}: {value:.1f}" + ("" if inside else " (out of view)"),
         )
     axes.set_ylim(low, high)
-    axes.set_xlabel(
-        f"GFLOPs (multiply-accumulates at {report.image_size[0]}x{report.image_size[1]})"
-    )
+    axes.set_xlabel(axis_label(reports, axis))
     axes.set_ylabel(metric)
-    axes.set_title(report.title, fontsize=10)
+    axes.set_title(reports[0].title if len(reports) == 1 else "", fontsize=10)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=150)
+
+
+def _draw_run(
+    axes: Any, report: ParetoReport, metric: str, axis: Axis, run_color: str | None
+) -> None:
+    """One report; ``run_color`` tells it from others, and kinds are told by marker alone then."""
+    best = frontier(report.stitches, metric, axis)
+    axes.plot(
+        [r.cost(axis) for r in best],
+        [r.metrics[metric] for r in best],
+        color=run_color or "0.5",
+        linewidth=1.2,
+        zorder=1,
+        label=report.title if run_color else "Pareto frontier",
+    )
+    for kind, (marker, color, label) in KIND_STYLES.items():
+        results = [r for r in report.stitches if r.kind == kind and r.cost(axis) is not None]
+        if results:
+            axes.scatter(
+                [r.cost(axis) for r in results],
+                [r.metrics[metric] for r in results],
+                s=60 if kind == "anchor" else 28,
+                marker=marker,
+                color=run_color or color,
+                edgecolors="white",
+                linewidths=0.5,
+                label=None if run_color else label,
+                zorder=3 if kind == "anchor" else 2,
+            )

@@ -46,6 +46,22 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
     return tuple(dict.fromkeys(ids))
 
 
+def best_per_group(
+    groups: Sequence[Sequence[int]], scores: Mapping[int, float], count: int
+) -> tuple[int, ...]:
+    """The ``count`` stitches of each budget group that score highest, from cheap groups to dear.
+
+    Stitches without a score take no part.
+    """
+    if count < 1:
+        raise ValueError(f"count {count} is not allowed: give 1 or more stitches per group")
+    chosen: list[int] = []
+    for group in groups:
+        scored = [i for i in group if i in scores]
+        chosen += sorted(scored, key=lambda i: (-scores[i], i))[:count]
+    return tuple(chosen)
+
+
 def largest_within(macs: Mapping[int, int], budget: float) -> int:
     """The dearest stitch that costs at most ``budget`` multiply-accumulates.
 

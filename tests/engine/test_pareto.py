@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmsn.evaluation import ParetoReport
+from mmsn.evaluation import ParetoReport, frontier
 from mmsn.models import stitched_backbone
 
 SCRIPT = """
@@ -164,3 +164,41 @@ def test_a_chunk_of_no_image_is_refused(run):
     runner = run(**{"test_cfg.chunk": 0})
     with pytest.raises(ValueError, match="chunk 0 is not allowed"):
         runner.test()
+
+
+def test_class_iou_is_that_of_the_metric_and_latency_is_measured(run, checkpoint):
+    runner = run(load_from=checkpoint, **{"test_cfg.latency": "frontier"})
+    runner.test()
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    assert len(report.classes) == 12
+    for result in report.stitches:
+        seen = [iou for iou in result.class_iou if iou == iou]  # NaN: the class does not occur
+        assert sum(seen) / len(seen) == pytest.approx(result.metrics["mIoU"], abs=0.01)
+    timed = [result for result in report.stitches if result.latency]
+    assert {r.id for r in timed} == {r.id for r in frontier(report.stitches, "mIoU")}
+    assert all(0 < r.latency.p50_ms <= r.latency.p90_ms for r in timed)
+    assert report.latency_setting.device == "cpu"
+    assert report.latency_setting.batch_size == 1
+
+
+def test_an_unknown_latency_is_refused(run):
+    with pytest.raises(ValueError, match="'some' is unknown"):
+        run(**{"test_cfg.latency": "some"}).test()
+
+
+def test_the_command_line_benchmarks_and_draws(tool, config, checkpoint, tmp_path, monkeypatch):
+    config.dump(tmp_path / "config.py")
+    work_dir = tmp_path / "benchmark"
+    command = ["benchmark.py", str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)]
+    monkeypatch.setattr(sys, "argv", [*command, "--stitches", "anchors", "4"])
+    tool("benchmark").main()
+    report = ParetoReport.load(work_dir / "pareto.json")
+    assert [result.id for result in report.stitches] == [0, 1, 4]
+    for ending in ("png", "svg", "html", "md", "csv"):
+        assert (work_dir / f"pareto.{ending}").stat().st_size > 50
+    args = tool("benchmark").parse_args(
+        ["c.py", "k.pth", "--best-of", str(work_dir / "pareto.json"), "1"]
+    )
+    chosen = tool("benchmark").best_of(*args.best_of)
+    assert set(chosen) <= {0, 1, 4}
+    assert {0, 1} <= set(chosen)

@@ -1,14 +1,26 @@
 """The Pareto report: its frontier, its file format, its picture."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsn.evaluation import ParetoReport, StitchResult, frontier, plot_pareto
+from mmsn.evaluation import (
+    ParetoReport,
+    StitchResult,
+    class_gains,
+    frontier,
+    hypervolume,
+    plot_pareto,
+    write_page,
+)
 from mmsn.evaluation.baseline import most_frequent_class
+from mmsn.evaluation.report import Latency
+
+ROOT = Path(__file__).parents[2]
 
 
 def result(stitch_id, macs, value, metric="mIoU"):
@@ -75,10 +87,21 @@ def test_fields_are_pinned():
         "image_size",
         "images",
         "of_images",
+        "classes",
+        "latency_setting",
         "software",
         "stitches",
     ]
-    assert list(content["stitches"][0]) == ["id", "kind", "segments", "macs", "params", "metrics"]
+    assert list(content["stitches"][0]) == [
+        "id",
+        "kind",
+        "segments",
+        "macs",
+        "params",
+        "metrics",
+        "class_iou",
+        "latency",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +175,52 @@ def test_the_most_frequent_class_agrees_with_the_metric_of_mmseg():
 def test_no_labelled_pixel_is_refused():
     with pytest.raises(ValueError, match="no labelled pixel"):
         most_frequent_class([np.full((2, 2), 255)], 3)
+
+
+def test_hypervolume_is_the_area_to_the_reference_point():
+    results = [result(0, 2_000_000_000, 10.0), result(1, 5_000_000_000, 30.0)]
+    results.append(result(2, 6_000_000_000, 20.0))  # dominated
+    assert hypervolume(results, "mIoU", 8e9, 0.0) == pytest.approx(3 * 10 + 3 * 30)
+    assert hypervolume(results, "mIoU", 4e9, 5.0) == pytest.approx(2 * 5)
+    errors = [result(0, 2_000_000_000, 0.6, "rmse"), result(1, 4_000_000_000, 0.4, "rmse")]
+    assert hypervolume(errors, "rmse", 5e9, 0.7) == pytest.approx(2 * 0.1 + 1 * 0.3)
+
+
+def test_the_frontier_by_latency_leaves_out_what_was_not_timed():
+    timed = [result(0, 5, 1.0), result(1, 9, 2.0), result(2, 7, 3.0)]
+    times = (4.0, 3.0, None)
+    timed = [
+        r.model_copy(update=dict(latency=t and Latency(p50_ms=t, p90_ms=t, repeats=3)))
+        for r, t in zip(timed, times, strict=True)
+    ]
+    assert [r.id for r in frontier(timed, "mIoU", "latency")] == [1]
+
+
+def test_class_gains_are_sorted_by_what_the_dear_end_gains():
+    ious = {0: [10.0, 50.0], 1: [40.0, 55.0]}
+    results = [
+        result(i, 5 + i, float(i)).model_copy(update=dict(class_iou=iou)) for i, iou in ious.items()
+    ]
+    mine = report(*results).model_copy(update=dict(classes=["lamp", "wall"]))
+    assert class_gains(mine) == [("lamp", [10.0, 40.0]), ("wall", [50.0, 55.0])]
+
+
+def test_several_runs_are_overlaid_in_a_picture_and_a_page(tmp_path):
+    runs = [report(result(0, 5, 1.5), result(1, 9, 2.5)), report(result(0, 4, 1.0))]
+    runs[1].title = "another <run>"
+    plot_pareto(runs, tmp_path / "two.svg")
+    assert b"another" in (tmp_path / "two.svg").read_bytes()
+    write_page(runs, tmp_path / "two.html")
+    page = (tmp_path / "two.html").read_text()
+    assert "another &lt;run&gt;" in page
+    assert "model.backbone.set_stitch(1)" in page
+    assert "<script src=" not in page  # stands alone
+
+
+def test_the_published_curve_comes_along():
+    published = ParetoReport.load(ROOT / "docs" / "results" / "published_ade20k_deit3-s-l.json")
+    assert len(published.stitches) == 134
+    best = frontier(published.stitches, "mIoU")
+    assert [r.id for r in best] == [0, 90, 108, 91, 109, 93, 94, 96, 20, 4, 3, 2, 1]
+    golden = json.loads((ROOT / "tests" / "data" / "flops_ade20k_deit3_s_l.json").read_text())
+    assert {str(r.id): r.macs for r in published.stitches} == golden

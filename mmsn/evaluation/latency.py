@@ -1,0 +1,85 @@
+"""How long each stitch takes on this machine.
+
+Passes of different stitches are interleaved, so that a machine that slows down meanwhile slows all
+of them alike. What is timed is backbone, neck and decode head on random pixels; reading images and
+resizing the prediction are not.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from mmsn.evaluation.report import Latency, LatencySetting
+from mmsn.models import stitched_backbone, unwrap
+
+
+@torch.no_grad()
+def measure_latency(
+    model: Any,
+    ids: Iterable[int],
+    image_size: tuple[int, int],
+    batch_size: int = 1,
+    repeats: int = 20,
+    warm_up: int = 2,
+    autocast_dtype: torch.dtype | None = None,
+    on_pass: Callable[[], None] = lambda: None,
+) -> tuple[dict[int, Latency], LatencySetting]:
+    """Time some stitches of a segmentor, in evaluation mode.
+
+    Args:
+        model: with a ``StitchedViT`` backbone, on its device.
+        ids: the stitches.
+        image_size: (height, width) of the input.
+        batch_size: images per pass.
+        repeats: timed passes of each stitch, after ``warm_up`` untimed ones.
+        autocast_dtype: run under autocast with this type.
+        on_pass: called after each round of all stitches.
+    """
+    model = unwrap(model)
+    backbone, ids = stitched_backbone(model), list(ids)
+    device = next(model.parameters()).device
+    image = torch.randn(batch_size, 3, *image_size, device=device)
+    training = model.training
+    model.eval()
+    times: dict[int, list[float]] = {i: [] for i in ids}
+    order = random.Random(0)
+    try:
+        for number in range(warm_up + repeats):
+            for stitch in order.sample(ids, len(ids)):
+                with (
+                    backbone.use_stitch(stitch),
+                    torch.autocast(device.type, autocast_dtype, autocast_dtype is not None),
+                ):
+                    _wait(device)
+                    start = time.perf_counter()
+                    model(image, mode="tensor")
+                    _wait(device)
+                if number >= warm_up:
+                    times[stitch].append(1e3 * (time.perf_counter() - start))
+            on_pass()
+    finally:
+        model.train(training)
+    setting = LatencySetting(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        dtype=str(autocast_dtype or image.dtype).removeprefix("torch."),
+        batch_size=batch_size,
+        threads=torch.get_num_threads(),
+    )
+    return {i: _summary(values) for i, values in times.items()}, setting
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _summary(values: list[float]) -> Latency:
+    ordered = sorted(values)
+    p90 = ordered[min(len(ordered) - 1, round(0.9 * (len(ordered) - 1)))]
+    return Latency(p50_ms=statistics.median(ordered), p90_ms=p90, repeats=len(ordered))

@@ -1,0 +1,169 @@
+"""A Pareto report as one HTML page that needs no network.
+
+Hovering a point shows its id, segments, cost and metrics. Clicking it copies the line of Python
+that selects the stitch, and shows it below the picture.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from mmsn.evaluation.plot import KIND_STYLES, axis_label, run_colors
+from mmsn.evaluation.report import Axis, ParetoReport, StitchResult, class_gains, frontier
+
+_SYMBOLS = {
+    "anchor": "square",
+    "sl": "triangle-up",
+    "ls": "triangle-down",
+    "lsl": "circle",
+    "sls": "diamond",
+}
+_CLICK = """
+const plot = document.getElementById('{plot_id}');
+const line = document.getElementById('chosen');
+plot.on('plotly_click', function (event) {
+  const text = event.points[0].customdata;
+  if (!text) return;
+  line.textContent = text;
+  const area = document.createElement('textarea');
+  area.value = text;
+  document.body.appendChild(area);
+  area.select();
+  const copied = document.execCommand('copy');
+  area.remove();
+  document.getElementById('hint').textContent = copied ? 'copied:' : 'select and copy:';
+});
+"""
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #222; }
+code { background: #f3f3f3; padding: .15rem .4rem; border-radius: .2rem; }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; }
+th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #e5e5e5; }
+td.text, th.text { text-align: left; }
+"""
+
+
+def write_page(
+    reports: Sequence[ParetoReport],
+    path: str | Path,
+    metric: str | None = None,
+    axis: Axis = "macs",
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        reports: one or several runs, overlaid.
+        path: of the .html file.
+        metric: by default the first report's own choice.
+        axis: "macs" or "latency".
+    """
+    metric = metric or reports[0].default_metric()
+    figure = go.Figure()
+    for report, color in zip(reports, run_colors(len(reports)), strict=True):
+        _add_run(figure, report, metric, axis, color, name_runs=len(reports) > 1)
+    figure.update_layout(
+        template="simple_white",
+        height=560,
+        margin=dict(l=60, r=20, t=30, b=60),
+        xaxis_title=axis_label(reports, axis),
+        yaxis_title=metric,
+        hoverlabel=dict(align="left"),
+    )
+    plot = figure.to_html(full_html=False, include_plotlyjs=True, post_script=_CLICK)
+    title = html.escape(", ".join(report.title for report in reports))
+    body = [
+        f"<h1>{title}</h1>",
+        plot,
+        "<p><span id='hint'>click a point to copy the line that selects it:</span> "
+        "<code id='chosen'>model.backbone.set_stitch(...)</code></p>",
+        *(_tables(report, metric) for report in reports),
+    ]
+    text = (
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>"
+    )
+    part = Path(f"{path}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _add_run(
+    figure: go.Figure,
+    report: ParetoReport,
+    metric: str,
+    axis: Axis,
+    color: str,
+    name_runs: bool,
+) -> None:
+    prefix = f"{report.title}: " if name_runs else ""
+    results = [r for r in report.stitches if r.cost(axis) is not None]
+    best = frontier(results, metric, axis)
+    figure.add_scatter(
+        x=[r.cost(axis) for r in best],
+        y=[r.metrics[metric] for r in best],
+        mode="lines",
+        line=dict(color=color if name_runs else "gray", width=1.5),
+        name=f"{prefix}Pareto frontier",
+        hoverinfo="skip",
+    )
+    for kind, (_, kind_color, label) in KIND_STYLES.items():
+        points = [r for r in results if r.kind == kind]
+        if not points:
+            continue
+        figure.add_scatter(
+            x=[r.cost(axis) for r in points],
+            y=[r.metrics[metric] for r in points],
+            mode="markers",
+            marker=dict(
+                symbol=_SYMBOLS[kind],
+                size=12 if kind == "anchor" else 8,
+                color=color if name_runs else kind_color,
+            ),
+            name=prefix + label,
+            text=[_hover(r) for r in points],
+            hovertemplate="%{text}<extra></extra>",
+            customdata=[f"model.backbone.set_stitch({r.id})" for r in points],
+        )
+
+
+def _hover(result: StitchResult) -> str:
+    lines = [f"<b>stitch {result.id}</b> ({result.kind})", html.escape(result.segment_text())]
+    lines.append(f"{result.macs / 1e9:.4g} GFLOPs, {result.params / 1e6:.4g} M parameters")
+    lines += [f"{name} {value:.2f}" for name, value in result.metrics.items()]
+    if result.latency:
+        lines.append(f"{result.latency.p50_ms:.3g} ms (p90 {result.latency.p90_ms:.3g})")
+    return "<br>".join(lines)
+
+
+def _tables(report: ParetoReport, metric: str) -> str:
+    rows = [
+        f"<h2>{html.escape(report.title)}</h2><p>{report.images} of {report.of_images} images; "
+        f"FLOPs at {report.image_size[0]}x{report.image_size[1]}.</p>",
+        "<table><tr><th>stitch</th><th class='text'>segments</th><th>GFLOPs</th>"
+        f"<th>M params</th><th>{html.escape(metric)}</th></tr>",
+    ]
+    for r in frontier(report.stitches, metric):
+        rows.append(
+            f"<tr><td>{r.id}</td><td class='text'>{html.escape(r.segment_text())}</td>"
+            f"<td>{r.macs / 1e9:.4g}</td><td>{r.params / 1e6:.4g}</td>"
+            f"<td>{r.metrics[metric]:.2f}</td></tr>"
+        )
+    rows.append("</table>")
+    gains = class_gains(report)
+    if gains:
+        along = frontier([r for r in report.stitches if r.class_iou], "mIoU")
+        heads = "".join(f"<th>{r.macs / 1e9:.4g} G</th>" for r in along)
+        rows.append(
+            "<h3>IoU of each class along the frontier, what gains most first</h3>"
+            f"<table><tr><th class='text'>class</th>{heads}</tr>"
+        )
+        for name, values in gains:
+            cells = "".join(f"<td>{value:.1f}</td>" for value in values)
+            rows.append(f"<tr><td class='text'>{html.escape(name)}</td>{cells}</tr>")
+        rows.append("</table>")
+    return "".join(rows)

@@ -1,0 +1,77 @@
+"""Draw one or several Pareto reports: PNG, SVG, a page that needs no network, and Markdown.
+
+    python tools/report.py work_dirs/a/pareto.json work_dirs/b/pareto.json --out report
+
+The published ADE20K curve is docs/results/published_ade20k_deit3-s-l.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("reports", nargs="+", help="pareto.json files; several are overlaid")
+    parser.add_argument("--out", default="report", help="folder to write (%(default)s)")
+    parser.add_argument("--metric", help="by default mIoU, or else the first metric")
+    parser.add_argument("--axis", choices=("macs", "latency"), default="macs")
+    parser.add_argument(
+        "--alone",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "GFLOPS", "VALUE"),
+        help="a network trained alone, drawn as a star; may be repeated",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
+    from mmsn.evaluation import (
+        LOWER_IS_BETTER,
+        ParetoReport,
+        hypervolume,
+        plot_pareto,
+        write_page,
+    )
+
+    try:
+        reports = [ParetoReport.load(path) for path in args.reports]
+        metric = args.metric or reports[0].default_metric()
+        alone = {name: (float(gflops), float(value)) for name, gflops, value in args.alone}
+        lacking = [r.title for r in reports if any(metric not in s.metrics for s in r.stitches)]
+        if lacking:
+            raise ValueError(f"metric {metric!r} is not in {', '.join(lacking)}")
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "svg"):
+        plot_pareto(reports, out / f"pareto.{ending}", metric, alone, axis=args.axis)
+    write_page(reports, out / "pareto.html", metric, args.axis)
+    sections = [f"## {report.title}\n\n{report.markdown(metric)}" for report in reports]
+    (out / "pareto.md").write_text("\n".join(sections))
+    most = max(result.macs for report in reports for result in report.stitches)
+    values = [s.metrics[metric] for report in reports for s in report.stitches]
+    worst = max(values) if metric in LOWER_IS_BETTER else 0.0
+    for report in reports:
+        print(report.table(metric))
+        volume = hypervolume(report.stitches, metric, most, worst)
+        print(
+            f"{report.title}: hypervolume {volume:.5g} GFLOPs x {metric}, "
+            f"reference {most / 1e9:.4g} GFLOPs, {metric} {worst:.4g}"
+        )
+    print(f"wrote {out}/pareto.png, .svg, .html and .md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
