@@ -29,12 +29,14 @@ def main() -> None:
     data = Path(args.work_dir) / "data"
     print(f"making the dataset in {data}")
     generate_shapes(data)
-    datasets = {
-        f"{split}_dataloader.dataset.data_root": str(data) for split in ("train", "val", "test")
-    }
 
     def step(name: str) -> Step:
-        return Step.from_file(CONFIGS / f"{name}_shapes-96x96.py", datasets)
+        step = Step.from_file(CONFIGS / f"{name}_shapes-96x96.py")
+        for split in ("train", "val", "test"):
+            loader = step.config.get(f"{split}_dataloader")
+            if loader:  # anchors are not validated
+                loader.dataset.data_root = str(data)
+        return step
 
     stitch_from_anchors(
         anchors=[step("vit-s_setr-light_1xb16-600"), step("vit-l_setr-light_1xb16-500")],

@@ -37,12 +37,9 @@ class Step:
     config: Config
 
     @classmethod
-    def from_file(cls, path: str | Path, overrides: dict | None = None) -> Step:
+    def from_file(cls, path: str | Path) -> Step:
         """Read a config file; the step is named after it."""
-        config = Config.fromfile(path)
-        if overrides:
-            config.merge_from_dict(overrides)
-        return cls(Path(path).stem, config)
+        return cls(Path(path).stem, Config.fromfile(path))
 
 
 class ShortRunner(Runner):
