@@ -8,6 +8,7 @@ optim_wrapper = dict(
         custom_keys={
             "pos_embed": dict(decay_mult=0.0),
             "cls_token": dict(decay_mult=0.0),
+            "gamma": dict(decay_mult=0.0),
         },
     ),
 )
@@ -19,3 +20,4 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
+randomness = dict(seed=0)
