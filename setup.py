@@ -93,6 +93,7 @@ EXTRAS = {
         "mmengine==0.10.7",
         "mmcv-lite==2.1.0",
         "mmsegmentation==1.2.2",
+        "onedl-mim>=0.5.1",  # openmim would downgrade setuptools, requests and urllib3
         "ftfy",
         "regex",
         "setuptools<82",

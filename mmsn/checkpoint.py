@@ -19,15 +19,17 @@ import torch
 from torch import Tensor
 
 from mmsn.models.rel_pos import num_relative_positions, relative_position_index
+from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_state_dict
+from mmsn.stitching import StitchSpace
 
 __all__ = ["KeyReport", "convert_snnetv2", "read_state_dict"]
 
-_BLOCK = r"anchors\.(\d+)\.layers\.(\d+)\."
+_BLOCK = r"anchors\.([01])\.layers\.(\d+)\."
 _RULES = [
-    (r"anchors\.(\d+)\.(cls_token|pos_embed)", r"anchors.\1.vit.\2"),
+    (r"anchors\.([01])\.(cls_token|pos_embed)", r"anchors.\1.vit.\2"),
     (
-        r"anchors\.(\d+)\.patch_embed\.projection\.(weight|bias)",
+        r"anchors\.([01])\.patch_embed\.projection\.(weight|bias)",
         r"anchors.\1.vit.patch_embed.proj.\2",
     ),
     (_BLOCK + r"ln([12])\.(weight|bias)", r"anchors.\1.vit.blocks.\2.norm\3.\4"),
@@ -84,12 +86,12 @@ def convert_snnetv2(
             converted[prefix + target] = value
             reports.append(KeyReport("mapped", key, prefix + target, ""))
         elif _INDEX.fullmatch(inner):
-            table = state[key.replace("relative_position_index", "relative_position_bias_table")]
-            if _is_square_index(value, len(table)):
+            table = state.get(key.replace("_index", "_bias_table"))
+            if table is not None and _is_square_index(value, len(table)):
                 reason = "computed from the grid"
                 reports.append(KeyReport("dropped", key, "", reason))
             else:
-                unknown.append(f"{key} (not the index of a square grid with a class token)")
+                unknown.append(f"{key} (not the index of its table for a square grid)")
         elif _HEAD.fullmatch(key):
             converted[key] = value
             reports.append(KeyReport("mapped", key, key, ""))
@@ -100,11 +102,32 @@ def convert_snnetv2(
             f"{len(unknown)} keys are not those of a published SN-Netv2 segmentor: "
             f"{', '.join(unknown)}"
         )
+    missing = _missing_layers(converted, prefix)
+    if missing:
+        raise ValueError(f"{len(missing)} stitching layers are missing: {', '.join(missing)}")
     for key in [key for key in converted if "stitching_layers" in key and key.endswith(".bias")]:
         flag = key.removesuffix("bias") + "initialised"
         converted[flag] = torch.tensor(True)
         reports.append(KeyReport("derived", "", flag, "published layers are trained"))
     return converted, reports
+
+
+def _missing_layers(converted: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """Stitching layers that two anchors of these depths have and the file has not."""
+    depths = [
+        len(
+            {
+                k
+                for k in converted
+                if re.fullmatch(rf"{re.escape(prefix)}anchors\.{a}\..*qkv\.bias", k)
+            }
+        )
+        for a in (0, 1)
+    ]
+    if 0 in depths:
+        return ["those of one anchor's depth"]
+    wanted = [f"{prefix}stitching_layers.{layer_name(k)}" for k in StitchSpace(depths).layer_keys]
+    return [name for name in wanted if f"{name}.weight" not in converted]
 
 
 def _rename(key: str) -> str | None:

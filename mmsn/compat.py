@@ -82,6 +82,10 @@ _STACK = (
 )
 
 
+_FORKS = "onedl-mmengine onedl-mmcv onedl-mmsegmentation ftfy regex"
+_ORIGINALS = "mmengine==0.10.7 mmcv-lite==2.1.0 mmsegmentation==1.2.2 ftfy regex"
+
+
 def installed_versions() -> dict[str, str]:
     """Versions of the stack's installed distributions, by distribution name.
 
@@ -126,7 +130,7 @@ def stack_problem(installed: Mapping[str, str]) -> str | None:
     ``installed`` maps distribution names to versions, as :func:`installed_versions` gives them.
     """
     only_originals = installed and not any(dist.startswith("onedl-") for dist in installed)
-    fix = f'pip install "mmsn[{"openmmlab" if only_originals else "onedl"}]"'
+    fix = f"pip install {_ORIGINALS if only_originals else _FORKS}"
     present = {piece.module: [d for d in piece.ranges if d in installed] for piece in _STACK}
 
     for piece in _STACK:

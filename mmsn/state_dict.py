@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,17 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"checkpoint {str(path)!r} does not exist: give a local .safetensors, .pth or .pt file"
         )
-    if path.suffix == ".safetensors":
-        content: Any = safetensors.torch.load_file(path)
-    else:
-        try:
+    try:
+        content: Any
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"checkpoint {str(path)!r} cannot be read as plain tensors ({_refused(error)}): "
-                "save its state dict alone, for example as .safetensors"
-            ) from error
+    except Exception as error:  # whatever bytes a file holds, the reason names the file
+        raise ValueError(
+            f"checkpoint {str(path)!r} cannot be read as plain tensors ({_refused(error)}): "
+            "save its state dict alone, for example as .safetensors"
+        ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -63,4 +63,6 @@ def _refused(error: Exception) -> str:
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
         return f"it asks for {found[1]}"
+    if "Weights only load failed" in str(error):
+        return "it is no file of PyTorch"
     return next(iter(str(error).strip().splitlines()), "the file is empty")

@@ -169,3 +169,12 @@ def test_unknown_keys_and_foreign_indices_are_all_listed(official):
         convert_snnetv2(bad)
     assert "anchors.0.norm.weight" in str(caught.value)
     assert index in str(caught.value)
+
+
+def test_an_incomplete_file_says_which_layers_are_missing(official):
+    down = {k: v for k, v in official.items() if "stitch_layers.1.3." not in k}
+    with pytest.raises(ValueError, match=r"1 stitching layers are missing: .*1_to_0_after_3"):
+        convert_snnetv2(down)
+    index = "anchors.0.layers.3.attn.relative_position_bias_table"
+    with pytest.raises(ValueError, match="not the index of its table"):
+        convert_snnetv2({k: v for k, v in official.items() if k != index})

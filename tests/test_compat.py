@@ -22,6 +22,10 @@ FORKS = {
 ORIGINALS = {"mmengine": "0.10.7", "mmcv-lite": "2.1.0", "mmsegmentation": "1.2.2"}
 
 
+FIX_FORKS = "pip install onedl-mmengine onedl-mmcv"
+FIX_ORIGINALS = "pip install mmengine==0.10.7 mmcv-lite"
+
+
 @pytest.mark.parametrize(
     "installed", [FORKS, ORIGINALS, {**ORIGINALS, "mmengine": "0.11.0rc3"}], ids=repr
 )
@@ -32,11 +36,15 @@ def test_working_stacks_pass(installed: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("installed", "words", "fix"),
     [
-        ({}, ["mmengine", "mmcv", "mmseg", "not installed"], "mmsn[onedl]"),
+        (
+            {},
+            ["mmengine", "mmcv", "mmseg", "not installed"],
+            FIX_FORKS,
+        ),
         (
             {"mmengine": "0.10.7", "mmcv-lite": "2.1.0"},
             ["mmsegmentation", "not installed"],
-            "mmsn[openmmlab]",
+            FIX_ORIGINALS,
         ),
         (
             {**FORKS, "mmengine": "0.10.7"},
@@ -44,8 +52,16 @@ def test_working_stacks_pass(installed: dict[str, str]) -> None:
             "pip uninstall -y mmengine onedl-mmengine",
         ),
         ({**ORIGINALS, "mmcv": "2.1.0"}, ["mmcv 2.1.0 and mmcv-lite 2.1.0"], "uninstall -y mmcv "),
-        ({**ORIGINALS, "mmengine": "0.9.1"}, ["mmengine 0.9.1 is too old"], "mmsn[openmmlab]"),
-        ({**FORKS, "onedl-mmcv": "3.0.0"}, ["onedl-mmcv 3.0.0 is too new"], "mmsn[onedl]"),
+        (
+            {**ORIGINALS, "mmengine": "0.9.1"},
+            ["mmengine 0.9.1 is too old"],
+            FIX_ORIGINALS,
+        ),
+        (
+            {**FORKS, "onedl-mmcv": "3.0.0"},
+            ["onedl-mmcv 3.0.0 is too new"],
+            FIX_FORKS,
+        ),
         (
             {**ORIGINALS, "mmcv-lite": "2.2.0"},
             ["mmsegmentation 1.2.2 refuses mmcv-lite 2.2.0", "mmcv<2.2.0"],
@@ -54,7 +70,7 @@ def test_working_stacks_pass(installed: dict[str, str]) -> None:
         (
             {**FORKS, "onedl-mmsegmentation": "1.3.3"},
             ["onedl-mmsegmentation 1.3.3 is too old"],
-            "mmsn[onedl]",
+            FIX_FORKS,
         ),
     ],
     ids=["nothing", "missing", "doubled", "lite-and-full", "old", "new", "mmcv-2.2", "old-fork"],
@@ -71,7 +87,7 @@ def test_a_problem_is_one_line_with_its_fix(
 
 def test_prepare_raises_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "installed_versions", dict)
-    with pytest.raises(ImportError, match=r'pip install "mmsn\[onedl\]"'):
+    with pytest.raises(ImportError, match=FIX_FORKS):
         compat.prepare()
 
 

@@ -50,6 +50,9 @@ def load_config(args: argparse.Namespace) -> Any:
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
+        wrong = [word for word in args.cfg_options if "=" not in word]
+        if wrong:
+            raise SystemExit(f"--cfg-options {' '.join(wrong)}: give KEY=VALUE, without spaces")
         # DictAction belongs to mmengine, so it reads the words only now, after the parsing
         reader = argparse.ArgumentParser(usage="--cfg-options KEY=VALUE ...")
         reader.add_argument("--cfg-options", nargs="+", action=DictAction)

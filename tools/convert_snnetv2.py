@@ -27,12 +27,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
     import torch
     from mmengine.config import Config
     from mmengine.model.utils import revert_sync_batchnorm
     from mmengine.registry import MODELS, init_default_scope
 
-    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
     from mmsn.checkpoint import convert_snnetv2, read_state_dict
 
     try:

@@ -12,32 +12,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser("Train a segmentor.")
     parser.add_argument(
         "--resume",
-        nargs="?",
-        const="auto",
-        metavar="PATH",
-        help="continue the checkpoint PATH; without PATH, or with 'auto', the latest one in the "
-        "work dir, if there is one",
+        action="store_true",
+        help="continue the latest checkpoint in the work dir, or the config's load_from",
     )
     parser.add_argument(
         "--amp", action="store_true", help="automatic mixed precision (needs an accelerator)"
     )
     return parser.parse_args(argv)
-
-
-def set_resume(cfg: Any, resume: str | None) -> None:
-    """``None`` keeps what the config says; 'auto' with an empty work dir starts from the start."""
-    if resume is None:
-        return
-    if resume == "auto":
-        from mmengine.runner import find_latest_checkpoint
-
-        latest = find_latest_checkpoint(cfg.work_dir)
-        cfg.resume = latest is not None
-        # a load_from of the config counts only where there is nothing to continue
-        cfg.load_from = latest or cfg.get("load_from")
-    else:
-        cfg.resume = True
-        cfg.load_from = resume
 
 
 def set_amp(cfg: Any) -> None:
@@ -58,7 +39,8 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         set_amp(cfg)
-    set_resume(cfg, args.resume)
+    if args.resume:
+        cfg.resume = True
     build_runner(cfg).train()
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mmseg.datasets import BaseSegDataset
@@ -64,3 +65,14 @@ class NYUv2SegDataset(BaseSegDataset):
             reduce_zero_label=reduce_zero_label,
             **kwargs,
         )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """List the images. Raises FileNotFoundError where the list of the split is missing."""
+        if self.ann_file and not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f"{self.ann_file} does not exist; make the dataset with `python "
+                "tools/dataset_converters/nyuv2_seg.py nyu_depth_v2_labeled.mat splits.mat --out "
+                f"{self.data_root or 'data/nyuv2'}`, or set data_root"
+            )
+        data_list: list[dict[str, Any]] = super().load_data_list()
+        return data_list

@@ -50,6 +50,8 @@ def generate_shapes(
     if min(counts) < 0:
         raise ValueError(f"num_train, num_val are {counts}; give numbers from 0 on")
     recipe = {"dataset": "shapes", "drawing": _DRAWING, "num_train": num_train, "num_val": num_val}
+    if size < 32:
+        raise ValueError(f"size {size} is not allowed: objects need scenes of 32 pixels or more")
     claim_folder(root, {**recipe, "size": size, "seed": seed, **asdict(scene)})
     made = done = 0
     for split, count in enumerate(counts):

@@ -10,6 +10,7 @@ import copy
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ class StitchEvaluators:
 
     def __init__(self, evaluator: Evaluator, ids: Iterable[int]) -> None:
         self.by_id = {stitch_id: copy.deepcopy(evaluator) for stitch_id in ids}
+        if len(self.by_id) > 1:
+            for stitch_id, mine in self.by_id.items():
+                _separate_outputs(mine.metrics, stitch_id)
         self.results: dict[int, dict[str, float]] = {}
         self.class_iou: dict[int, list[float] | None] = {}
 
@@ -48,7 +52,15 @@ class StitchEvaluators:
         }
         names = next(iter(self.results.values()))
         means = {k: sum(m[k] for m in self.results.values()) / len(self.results) for k in names}
-        return flat | means
+        return means | flat  # the means first: save_best='auto' takes the first
+
+
+def _separate_outputs(metrics: Sequence[BaseMetric], stitch_id: int) -> None:
+    """Give each stitch a folder of its own for predictions, where metrics write them."""
+    for metric in metrics:
+        if isinstance(metric, IoUMetric) and metric.output_dir:
+            metric.output_dir = str(Path(metric.output_dir) / f"stitch{stitch_id}")
+            Path(metric.output_dir).mkdir(parents=True, exist_ok=True)
 
 
 def class_iou(metrics: Sequence[BaseMetric], size: int) -> list[float] | None:

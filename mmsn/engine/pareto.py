@@ -82,6 +82,18 @@ class ParetoTestLoop(TestLoop):
             self.runner.logger.info(
                 f"Continuing after {len(chunks)} chunks of {self._batches_per_chunk} batches"
             )
+        order = list(self.evaluator.by_id)
+        if len(order) > 1 and self.runner.cfg.get("default_hooks", {}).get("visualization", {}).get(
+            "draw"
+        ):
+            self.runner.logger.warning(
+                f"Pictures show one of the {len(order)} stitches; name one to choose which"
+            )
+        if stitched_backbone(self.runner.model).uninitialised:
+            self.runner.logger.warning(
+                "Some stitching layers are random: neither least squares nor the checkpoint "
+                "has filled them"
+            )
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
         self._progress = Progress(*columns, disable=not is_main_process(), transient=True)
         self._task = self._progress.add_task("stitches", total=len(self.dataloader))
@@ -133,6 +145,9 @@ class ParetoTestLoop(TestLoop):
 
     def _finish(self, report: ParetoReport, folder: Path) -> None:
         """Measure latency if asked, write the report, and take the partial one away."""
+        if not all(result.metrics for result in report.stitches):
+            self.runner.logger.info("No metrics were computed, so there is no report")
+            return
         if self.latency != "none":
             timed = report.stitches
             if self.latency == "frontier":

@@ -7,6 +7,7 @@ checkpoint, so the same call can be repeated until it is through.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -26,7 +27,7 @@ from mmsn.evaluation import ParetoReport, plot_pareto
 from mmsn.evaluation.baseline import most_frequent_class
 
 # Keys of a network with a single anchor, as this package saves it.
-ANCHOR_PREFIX = "backbone.anchors.0.vit."
+ANCHOR_PREFIX = "backbone.anchors.0."
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,37 @@ def _is_short(record: logging.LogRecord) -> bool:
 def train_and_test(step: Step, folder: Path) -> ParetoReport:
     """Train a step to its end, or continue it, and evaluate the stitches its ``test_cfg`` names."""
     report, config = folder / "pareto.json", step.config
+    _check(step)
+    identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
+    mark = folder / "step.sha256"
+    if mark.is_file() and mark.read_text() != identity:
+        raise ValueError(
+            f"step {step.name} was begun with another config in {folder}: give another work dir, "
+            "or delete that folder to begin anew"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(identity)
     if report.is_file():
         return ParetoReport.load(report)
     config.work_dir = str(folder)
     final = folder / f"iter_{config.train_cfg.max_iters}.pth"
     if not final.is_file():
-        latest = find_latest_checkpoint(str(folder)) if folder.is_dir() else None
+        latest = find_latest_checkpoint(str(folder))
         config.resume = latest is not None
-        config.load_from = latest
+        config.load_from = latest or config.get("load_from")
         ShortRunner.from_cfg(config).train()
     config.resume, config.load_from = False, str(final)
     ShortRunner.from_cfg(config).test()
     return ParetoReport.load(report)
+
+
+def _check(step: Step) -> None:
+    test = step.config.get("test_cfg", {}).get("type")
+    if test != "mmsn.ParetoTestLoop" or "max_iters" not in step.config.train_cfg:
+        raise ValueError(
+            f"step {step.name} needs test_cfg.type 'mmsn.ParetoTestLoop', not {test!r}, and "
+            "train_cfg.max_iters: take configs/_base_/default_runtime.py and a schedule beside it"
+        )
 
 
 def floor_of(config: Config) -> dict[str, float]:
@@ -109,6 +129,9 @@ def stitch_from_anchors(
     Returns:
         The stitched network's report.
     """
+    names = [step.name for step in (*probes, *anchors, stitched)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"steps {names} need different names: their folders are named after them")
     wanted = len(stitched.config.model.backbone.anchors)
     if len(anchors) != wanted:
         raise ValueError(f"{stitched.name} stitches {wanted} anchors, but {len(anchors)} are given")

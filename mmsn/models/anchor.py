@@ -13,7 +13,13 @@ from typing import Any
 import timm
 import torch
 from mmengine.logging import print_log
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import (
+    Block,
+    ResPostBlock,
+    VisionTransformer,
+    checkpoint_filter_fn,
+)
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
@@ -34,8 +40,8 @@ class Anchor(nn.Module):
         pretrained: take timm's published weights, when weights are initialised.
         checkpoint: take the weights of this local .pth or .safetensors file instead. Position and
             patch embeddings of another size are resampled by timm's own rules.
-        prefix: part of the checkpoint's keys before timm's names, for example
-            ``backbone.anchors.0.vit.`` for an anchor trained with this package.
+        prefix: part of the checkpoint's keys before timm's names; ``backbone.anchors.0.`` for an
+            anchor trained with this package.
         rel_pos_bias: add a trained relative position bias to every attention, as the published
             SN-Netv2 segmentors do; zero at first.
         with_cp: recompute blocks in the backward pass, to save memory.
@@ -92,6 +98,12 @@ class Anchor(nn.Module):
                 f"anchor {self.model_name!r} is a {type(vit).__name__}, but an anchor must be a "
                 "plain timm VisionTransformer, for example 'vit_small_patch16_224'"
             )
+        plain = all(isinstance(block, (Block, ResPostBlock)) for block in vit.blocks)
+        if not plain or not isinstance(vit.patch_embed, PatchEmbed):
+            raise ValueError(
+                f"anchor {self.model_name!r} is a hybrid or has parallel blocks, not a "
+                "plain ViT such as 'vit_small_patch16_224'"
+            )
         for part in CLASSIFICATION_PARTS:
             if getattr(vit, part, None) is not None:
                 setattr(vit, part, nn.Identity())
@@ -124,19 +136,40 @@ class Anchor(nn.Module):
             ValueError: keys are missing, unknown or of another shape; all are listed.
         """
         if self.pretrained:
-            self.vit.load_state_dict(self._create(pretrained=True).state_dict())
+            try:
+                donor = self._create(pretrained=True)
+            except Exception as error:
+                raise RuntimeError(
+                    f"anchor {self.model_name!r}: its pretrained weights cannot be had "
+                    f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); give a local "
+                    "file as checkpoint= instead of pretrained=True"
+                ) from error
+            self.vit.load_state_dict(donor.state_dict())
         elif self.checkpoint is not None:
             self._load_checkpoint(self.checkpoint)
 
     def _load_checkpoint(self, path: str) -> None:
-        state = read_state_dict(path, self.prefix)
-        state = checkpoint_filter_fn(state, self.vit, adapt_layer_scale=True)
+        found = read_state_dict(path, self.prefix)
+        if any(key.startswith("vit.") for key in found):  # as this package saves an anchor
+            tables = {k: v for k, v in found.items() if k.startswith("rel_pos.")}
+            vit = {k.removeprefix("vit."): v for k, v in found.items() if k not in tables}
+        else:
+            tables, vit = {}, found
+        self._check_grid(path, vit)
+        state = checkpoint_filter_fn(dict(vit), self.vit, adapt_layer_scale=True)
+        kept = {id(value) for value in state.values()}
+        unused = [k for k, v in vit.items() if id(v) not in kept and k not in state]
         parts = tuple(f"{part}." for part in CLASSIFICATION_PARTS)
-        unused = sorted(key for key in state if key.startswith(parts))
-        state = {key: value for key, value in state.items() if key not in unused}
+        unused += [key for key in state if key.startswith(parts)]
+        state = {key: value for key, value in state.items() if not key.startswith(parts)}
         own = self.vit.state_dict()
+        if self.rel_pos is not None and tables:
+            own |= {f"rel_pos.{k}": v for k, v in self.rel_pos.state_dict().items()}
+        state |= tables
         faults = [f"{key} is missing" for key in own if key not in state]
         faults += [f"{key} is unknown" for key in state if key not in own]
+        if tables and self.rel_pos is None:
+            faults.append("its position tables need rel_pos_bias=True")
         faults += [
             f"{key} has shape {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
             for key in own
@@ -152,11 +185,28 @@ class Anchor(nn.Module):
                 f"checkpoint {path!r} does not fit anchor {self.model_name!r} "
                 f"({len(faults)} faults): {'; '.join(faults)}"
             )
-        self.vit.load_state_dict(state)
+        self.vit.load_state_dict({k: v for k, v in state.items() if k not in tables})
+        if self.rel_pos is not None and tables:
+            self.rel_pos.load_state_dict({k.removeprefix("rel_pos."): v for k, v in tables.items()})
         if unused:
             print_log(
-                f"{path}: not used, because dense heads read block outputs: {', '.join(unused)}",
+                f"{path}: not used, because dense heads read block outputs: "
+                f"{', '.join(sorted(unused))}",
                 logger="current",
+            )
+
+    def _check_grid(self, path: str, state: dict[str, Tensor]) -> None:
+        """timm takes stored position embeddings of another size for square ones."""
+        position = state.get("pos_embed")
+        if position is None:
+            return
+        patches = position.shape[1] - (0 if self.vit.no_embed_class else self.prefix_tokens)
+        height, width = self.vit.patch_embed.grid_size
+        if patches != height * width and math.isqrt(max(patches, 0)) ** 2 != patches:
+            raise ValueError(
+                f"checkpoint {path!r} has position embeddings for {patches} patches, which is no "
+                f"square and not the {height}x{width} of this anchor: give the img_size that it "
+                "was saved with; inputs may still have any size"
             )
 
     def embed(self, image: Tensor) -> tuple[Tensor, tuple[int, int]]:

@@ -71,7 +71,8 @@ class RelativePositionBias(nn.Module):
         if key not in self._indices:
             if len(self._indices) > 7:  # whole images come in many sizes
                 self._indices.clear()
-            self._indices[key] = relative_position_index(grid).to(device)
+            with torch.inference_mode(False):  # else training could not use it later
+                self._indices[key] = relative_position_index(grid).to(device)
         return self._indices[key]
 
 
@@ -80,5 +81,8 @@ def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     offsets, class_rows = table[:-3], table[-3:]
     image = offsets.T.reshape(1, -1, 2 * old[0] - 1, 2 * old[1] - 1)
     size = (2 * new[0] - 1, 2 * new[1] - 1)
+    for axis in (0, 1):
+        if new[axis] == 1:  # no offset is left but none, the middle one
+            image = image.narrow(2 + axis, old[axis] - 1, 1)
     image = F.interpolate(image, size=size, mode="bicubic", align_corners=True)
     return torch.cat([image.flatten(2)[0].T, class_rows])

@@ -49,6 +49,7 @@ class StitchedViT(BaseModule):
         alpha: the update is scaled by ``alpha / rank``.
         freeze_anchors: train only stitching layers and heads.
         with_cp: recompute blocks in the backward pass, to save memory.
+        pretrained: only there to explain itself where a config's model names other weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
 
     Raises:
@@ -66,11 +67,22 @@ class StitchedViT(BaseModule):
         alpha: float = 1.0,
         freeze_anchors: bool = False,
         with_cp: bool = False,
+        pretrained: None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        self.img_size = (int(height), int(width))
+        if pretrained is not None:
+            raise ValueError(
+                f"pretrained={pretrained!r} names weights of another backbone: set pretrained=None "
+                "in the model; each anchor names its own"
+            )
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(
+                f"img_size {img_size!r} is not allowed: give a side or (height, width)"
+            )
+        self.img_size: tuple[int, int] = (size[0], size[1])
+        _check_specs(anchors)
         built = [Anchor(img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors]
         _check_token_layouts(built)
         _check_order(built)
@@ -146,6 +158,8 @@ class StitchedViT(BaseModule):
     def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
         """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
 
+        The head comes on top; ``mmsn.models.head_macs`` counts it.
+
         Counted for one image of (height, width) ``image_size``, by default the training crop.
 
         Raises:
@@ -173,14 +187,22 @@ class StitchedViT(BaseModule):
         """One of the anchors, counted from cheap to dear."""
         return cast(Anchor, self.anchors[index])
 
+    @property
+    def uninitialised(self) -> tuple[LayerKey, ...]:
+        """Stitching layers that neither least squares nor a checkpoint has filled."""
+        return tuple(key for key in self.space.layer_keys if not self.layer(key).initialised)
+
     def layer(self, key: LayerKey) -> StitchingLayer:
         """The stitching layer of this name."""
         return cast(StitchingLayer, self.stitching_layers[layer_name(key)])
 
     def init_weights(self) -> None:
         """Load what the anchors name as their weights; mm runners call it before training."""
+        if self.is_init:  # a second call must not undo training
+            return
         for index in range(len(self.anchors)):
             self.anchor(index).init_weights()
+        self._is_init = True
         if self.init_cfg:  # else mmengine would only list that nothing changed
             super().init_weights()
 
@@ -239,6 +261,15 @@ def _check_positions(name: str, positions: Sequence[int], size: int) -> tuple[in
     if not positions or not rising or not all(0 <= p < size for p in positions):
         raise ValueError(f"{name} {positions} is not allowed: give rising numbers in 0..{size - 1}")
     return positions
+
+
+def _check_specs(anchors: Sequence[dict[str, Any]]) -> None:
+    for spec in anchors:
+        if not isinstance(spec, dict) or "model_name" not in spec or "img_size" in spec:
+            raise ValueError(
+                f"anchor {spec!r} is not allowed: give a dict with model_name, and img_size to the "
+                "backbone"
+            )
 
 
 def _check_token_layouts(anchors: Sequence[Anchor]) -> None:

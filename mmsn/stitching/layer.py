@@ -8,6 +8,8 @@ is saved does not depend on whether the model was in training or evaluation mode
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +79,16 @@ class StitchingLayer(nn.Module):
         per_token = self.in_features * self.out_features
         per_token += self.rank * (self.in_features + self.out_features)
         return tokens * per_token
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load, but do not count as initialised by a checkpoint whose map does not fit."""
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        for name, own in (("weight", self.weight), ("bias", self.bias)):
+            loaded = state_dict.get(prefix + name)
+            if loaded is None or loaded.shape != own.shape:
+                self.initialised.fill_(False)
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, rank={self.rank}"

@@ -22,7 +22,7 @@ class Solution:
     """``weight`` (d_out, d_in) and ``bias`` (d_out,) in float64, and how well posed they are.
 
     ``rank`` of ``size`` directions are spanned by the data; ``error`` is the residual's share of
-    the target's energy, 0 for a perfect fit.
+    the target's variance: 0 for a perfect fit, 1 where only the bias fits.
     """
 
     weight: Tensor
@@ -76,8 +76,9 @@ class GramAccumulator:
         vectors = vectors[:, kept]
         solution = vectors @ ((vectors.T @ moments) / values[kept, None])
 
-        energy = self.gram[target, target].sum()
-        residual = energy - (solution * moments).sum()
+        squares = self.gram[target, target].sum()
+        residual = squares - (solution * moments).sum()
+        energy = squares - (self.gram[target, -1] ** 2).sum() / self.count  # around the mean
         return Solution(
             weight=solution[:-1].T.contiguous(),
             bias=solution[-1].clone(),

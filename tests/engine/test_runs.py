@@ -180,7 +180,42 @@ def test_sampling_may_be_narrowed(run):
     runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 6})
     runner.train()
     drawn = re.findall(r"stitch: (\d+)  gflops", log_of(runner))
+    assert len(drawn) == 6
     assert set(drawn) <= {"0", "1"}
+    assert "3 stitching layers are random" in log_of(runner)
+
+
+@pytest.mark.parametrize("wanted", [3, 6, 99])
+def test_as_many_images_are_taken_as_asked(run, wanted, monkeypatch):
+    hook = dict(type="mmsn.StitchInitHook", num_images=wanted)
+    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 1})
+    seen = []
+    processor = runner.model.data_preprocessor
+    forward = processor.forward
+    monkeypatch.setattr(
+        processor,
+        "forward",
+        lambda data, training=False: seen.append(len(data["inputs"])) or forward(data, training),
+    )
+    runner.train()
+    validated = 3 if runner.val_loop else 0
+    assert sum(seen) == min(wanted, 10) + 2 + 3 * validated
+
+
+def test_predictions_of_several_stitches_go_to_folders_of_their_own(trained, run, tmp_path):
+    output = dict(output_dir=str(tmp_path / "out"), keep_results=True, format_only=True)
+    runner = run(load_from=str(Path(trained.work_dir) / "iter_4.pth"), test_evaluator=output)
+    runner.test()
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["stitch0", "stitch1", "stitch2", "stitch4"]
+    assert all(len(list((tmp_path / "out" / f).glob("*.png"))) == 3 for f in folders)
+    assert "there is no report" in log_of(runner)
+
+
+def test_save_best_auto_takes_the_mean(run):
+    runner = run(**{"default_hooks.checkpoint.save_best": "auto"})
+    runner.train()
+    assert list(Path(runner.work_dir).glob("best_aAcc_*.pth"))
 
 
 def test_scalars_reach_the_json_log(trained):

@@ -53,15 +53,19 @@ def test_an_anchor_alone_equals_timm(name, tmp_path):
             torch.testing.assert_close(ours, patches, atol=1e-5, rtol=1e-5)
 
 
-def test_gradient_checkpointing_changes_no_gradient():
-    image, grads = torch.randn(1, 3, 32, 32), []
+def test_gradient_checkpointing_recomputes_and_changes_no_gradient():
+    image, grads, runs = torch.randn(1, 3, 32, 32), [], []
     for with_cp in (False, True):
+        calls = []
         torch.manual_seed(0)
         anchor = Anchor("vit_tiny_patch16_224", (32, 32), with_cp=with_cp, depth=2).train()
+        anchor.vit.blocks[1].attn.register_forward_hook(lambda *_, c=calls: c.append(1))
         tokens, grid = anchor.embed(image)
         anchor.run(tokens, 0, 2, grid).square().sum().backward()
         grads.append(anchor.vit.blocks[0].mlp.fc1.weight.grad)
+        runs.append(len(calls))
     torch.testing.assert_close(*grads)
+    assert runs == [1, 2]
 
 
 def saved(tmp_path, change=lambda state: state, name="vit.safetensors", **options):
@@ -133,7 +137,7 @@ def test_a_pytorch_file_with_a_prefix_loads(tmp_path):
         lambda s: {"state_dict": {f"backbone.anchors.0.vit.{k}": v for k, v in s.items()}},
         name="epoch.pth",
     )
-    anchor = load(path, prefix="backbone.anchors.0.vit.")
+    anchor = load(path, prefix="backbone.anchors.0.")
     assert torch.equal(anchor.vit.blocks[1].mlp.fc2.weight, vit.blocks[1].mlp.fc2.weight)
     with pytest.raises(ValueError, match=r"no key that starts with 'encoder\."):
         load(path, prefix="encoder.")
@@ -153,6 +157,8 @@ def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
         ("vit_huge_imaginary", "no timm model"),
         ("resnet18", "does not take these options"),
         ("swin_tiny_patch4_window7_224", "SwinTransformer"),
+        ("vit_tiny_r_s16_p8_224", "hybrid"),
+        ("vit_small_patch16_18x2_224", "parallel blocks"),
     ],
 )
 def test_names_that_are_no_plain_vit_are_refused(name, reason):
@@ -175,3 +181,55 @@ def test_pretrained_goes_through_timms_own_loading(tmp_path):
     anchor.init_weights()
     assert torch.equal(anchor.vit.cls_token, vit.cls_token)
     assert torch.equal(anchor.vit.blocks[1].mlp.fc1.weight, vit.blocks[1].mlp.fc1.weight)
+
+
+def test_position_tables_load_with_their_anchor_or_are_refused(tmp_path):
+    options = dict(depth=2, rel_pos_bias=True)
+    trained = Anchor("vit_tiny_patch16_224", (64, 64), **options)
+    for table in trained.rel_pos.tables:
+        torch.nn.init.normal_(table)
+    state = {f"backbone.anchors.0.{k}": v for k, v in trained.state_dict().items()}
+    path = tmp_path / "one.pth"
+    torch.save(state, path)
+    mine = load(str(path), prefix="backbone.anchors.0.", **options)
+    assert torch.equal(mine.rel_pos.tables[1], trained.rel_pos.tables[1])
+    assert torch.equal(mine.vit.pos_embed, trained.vit.pos_embed)
+    with pytest.raises(ValueError, match="need rel_pos_bias=True"):
+        load(str(path), prefix="backbone.anchors.0.")
+
+
+def test_position_embeddings_of_a_grid_that_is_no_square_need_its_size(tmp_path):
+    path, vit = saved(tmp_path, img_size=(64, 96))
+    anchor = Anchor("vit_tiny_patch16_224", (64, 96), checkpoint=path, depth=2)
+    anchor.init_weights()
+    assert torch.equal(anchor.vit.pos_embed, vit.pos_embed)
+    with pytest.raises(ValueError, match=r"24 patches, which is no square .* give the img_size"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_a_file_of_other_bytes_is_refused_by_name(tmp_path, name):
+    (tmp_path / name).write_text("hello")
+    with pytest.raises(ValueError, match=rf"{name}' cannot be read as plain tensors") as caught:
+        load(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_timm_drops_from_a_file_is_logged(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr("mmsn.models.anchor.print_log", lambda text, **_: logged.append(text))
+    path, _ = saved(tmp_path, lambda s: s | {"mask_token": torch.ones(1, 192)})
+    load(path)
+    assert "mask_token" in logged[0]
+    assert "head.weight" in logged[0]
+
+
+def test_a_failed_download_names_the_anchor_and_the_way_out(monkeypatch):
+    anchor = Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, depth=1)
+
+    def fail(pretrained):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr(anchor, "_create", fail)
+    with pytest.raises(RuntimeError, match=r"vit_tiny_patch16_224.*no network.*checkpoint="):
+        anchor.init_weights()

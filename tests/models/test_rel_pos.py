@@ -72,3 +72,25 @@ def test_tables_train_and_count_as_parameters(with_cp):
 def test_registers_are_refused():
     with pytest.raises(ValueError, match="4 register tokens, but rel_pos_bias needs"):
         Anchor("vit_small_patch14_reg4_dinov2", (56, 56), rel_pos_bias=True, depth=1)
+
+
+@pytest.mark.parametrize("old", [(4, 4), (3, 6)])
+@pytest.mark.parametrize("new", [(1, 5), (5, 1), (1, 1), (2, 7)])
+def test_no_offset_stays_no_offset_on_any_grid(old, new):
+    y, x = torch.arange(1.0 - old[0], old[0]), torch.arange(1.0 - old[1], old[1])
+    table = torch.cat([(100 * y[:, None] + x[None]).reshape(-1, 1), torch.zeros(3, 1)])
+    offsets = rel_pos.resize_table(table, old, new)[:-3, 0].reshape(2 * new[0] - 1, -1)
+    assert offsets[new[0] - 1, new[1] - 1] == pytest.approx(0, abs=1e-3)
+    if new[0] > 1:
+        assert offsets[0, new[1] - 1] == pytest.approx(100 * (1 - old[0]), rel=1e-3)
+    if new[1] > 1:
+        assert offsets[new[0] - 1, 0] == pytest.approx(1 - old[1], rel=1e-3, abs=1e-3)
+
+
+def test_a_pass_under_inference_mode_does_not_hinder_training():
+    biased = anchor(rel_pos_bias=True)
+    with torch.inference_mode():
+        tokens, grid = biased.embed(torch.randn(1, 3, 64, 64))
+        biased.run(tokens, 0, 2, grid)
+    tokens, grid = biased.train().embed(torch.randn(1, 3, 64, 64))
+    biased.run(tokens, 0, 2, grid).sum().backward()

@@ -238,6 +238,11 @@ def test_state_dict_names_are_pinned(build):
         (None, dict(eval_levels=()), r"eval_levels \(\)"),
         (None, dict(space="three_way"), "'three_way' is unknown"),
         (None, dict(rank=17), "rank 17"),
+        (None, dict(img_size=(64, 64, 3)), r"img_size \(64, 64, 3\) is not allowed"),
+        (None, dict(pretrained="x.pth"), "set pretrained=None"),
+        ([dict(depth=4)], {}, "give a dict with model_name"),
+        (["deit"], {}, "give a dict with model_name"),
+        ([tiny_anchor(16, 4, img_size=32)], {}, "and img_size to the backbone"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_one_line(anchors, options, message):
@@ -246,6 +251,12 @@ def test_bad_settings_are_refused_in_one_line(anchors, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         StitchedViT(anchors, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_options_reach_layers_and_anchors(build):
+    backbone = build(alpha=3.0, with_cp=True)
+    assert {layer.scale for layer in backbone.stitching_layers.values()} == {3.0 / 2}
+    assert all(anchor.with_cp for anchor in backbone.anchors)
 
 
 def test_init_weights_fills_every_anchor_from_its_file(tmp_path):

@@ -69,3 +69,21 @@ def test_set_affine_makes_the_layer_exactly_this_map():
 def test_a_rank_out_of_range_is_refused(rank):
     with pytest.raises(ValueError, match=f"rank {rank} .* use 0 .* to 6"):
         StitchingLayer(6, 9, rank=rank)
+
+
+@pytest.mark.parametrize("fault", ["shape", "missing"])
+def test_a_checkpoint_whose_map_does_not_fit_leaves_the_layer_uninitialised(fault):
+    from mmengine.runner.checkpoint import load_state_dict
+
+    layer = trained_layer()
+    layer.set_affine(torch.randn(9, 6), torch.randn(9))
+    state = layer.state_dict()
+    if fault == "shape":
+        state["weight"] = torch.randn(12, 6)
+    else:
+        del state["weight"]
+    other = StitchingLayer(6, 9, rank=4)
+    load_state_dict(other, state, strict=False)  # as mmengine's load_from does
+    assert not other.initialised
+    load_state_dict(other, layer.state_dict())
+    assert other.initialised

@@ -87,3 +87,8 @@ def test_tokens_that_are_not_finite_are_refused(bad, side, value):
 def test_no_tokens_are_refused():
     with pytest.raises(ValueError, match="at least one batch"):
         GramAccumulator(4, 3).solve()
+
+
+def test_a_mean_that_only_the_bias_fits_explains_nothing():
+    x, y = torch.randn(20000, 2), torch.randn(20000, 1) + 100
+    assert accumulate(x, y).solve().error == pytest.approx(1.0, abs=0.01)

@@ -41,7 +41,7 @@ def test_train_flags(tool: Tool) -> None:
         launcher="pytorch",
         cfg_options=["a=1", "b.c=2"],
         local_rank=3,
-        resume=None,
+        resume=False,
     )
     assert tool("train").parse_args(["c.py", "--local_rank", "1"]).local_rank == 1
 
@@ -100,21 +100,6 @@ def test_config_overrides(tool: Tool, tmp_path: Path, words: list[str], work_dir
     assert cfg.work_dir == work_dir
     assert cfg.model == dict(depth=5, widths=[3, 4])
     assert cfg.launcher == "none"
-
-
-def test_resume(tool: Tool, tmp_path: Path) -> None:
-    set_resume = tool("train").set_resume
-
-    def after(resume: str | None) -> tuple[bool, str | None]:
-        cfg = Config(dict(work_dir=str(tmp_path), resume=False, load_from="pretrained.pth"))
-        set_resume(cfg, resume)
-        return cfg.resume, cfg.load_from
-
-    assert after(None) == (False, "pretrained.pth")
-    assert after("some.pth") == (True, "some.pth")
-    assert after("auto") == (False, "pretrained.pth")  # nothing there yet
-    (tmp_path / "last_checkpoint").write_text("iter_2.pth")
-    assert after("auto") == (True, "iter_2.pth")
 
 
 def test_amp(tool: Tool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.registry import HOOKS
 from mmsn.stitching import Stitch, budget_groups, default_step, draw, resolve
@@ -39,6 +40,11 @@ class FLOPsConstrainedSamplingHook(Hook):
         """Count every stitch and form the groups."""
         self._backbone = stitched_backbone(runner.model)
         space = self._backbone.space
+        if self._backbone.uninitialised and not _initialises(runner):
+            runner.logger.warning(
+                f"{len(self._backbone.uninitialised)} stitching layers are random, and W of each "
+                "is frozen: add dict(type='mmsn.StitchInitHook') to custom_hooks"
+            )
         self._macs = segmentor_macs(runner.model, self._backbone.img_size)
         chosen = {i: self._macs[i] for i in resolve(space, self._macs, self.stitches)}
         units = sum(space.units(pair) for pair in range(len(space.depths) - 1))
@@ -66,3 +72,7 @@ class FLOPsConstrainedSamplingHook(Hook):
     ) -> None:
         """Give the backbone back as its user left it."""
         self._backbone.set_stitch(self._chosen_by_user.id)
+
+
+def _initialises(runner: Any) -> bool:
+    return any(isinstance(hook, StitchInitHook) for hook in runner.hooks)

@@ -42,7 +42,7 @@ class StitchInitHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Solve and distribute; weights are loaded by now, and no optimiser step is done yet."""
         backbone = stitched_backbone(runner.model)
-        keys = [key for key in backbone.space.layer_keys if not backbone.layer(key).initialised]
+        keys = backbone.uninitialised
         if not keys:
             return
         if is_main_process():
