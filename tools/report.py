@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "svg"):
         plot_pareto(reports, out / f"pareto.{ending}", metric, alone, axis=args.axis)
-    write_page(reports, out / "pareto.html", metric, args.axis)
+    write_page(reports, out / "pareto.html", metric, args.axis, alone)
     sections = [f"## {report.title}\n\n{report.markdown(metric)}" for report in reports]
     (out / "pareto.md").write_text("\n".join(sections))
     most = max(result.macs for report in reports for result in report.stitches)

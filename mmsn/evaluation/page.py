@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -53,6 +53,7 @@ def write_page(
     path: str | Path,
     metric: str | None = None,
     axis: Axis = "macs",
+    alone: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -61,11 +62,22 @@ def write_page(
         path: of the .html file.
         metric: by default the first report's own choice.
         axis: "macs" or "latency".
+        alone: individually trained networks as stars, by name: (GFLOPs, metric).
     """
     metric = metric or reports[0].default_metric()
     figure = go.Figure()
     for report, color in zip(reports, run_colors(len(reports)), strict=True):
         _add_run(figure, report, metric, axis, color, name_runs=len(reports) > 1)
+    if alone and axis == "macs":
+        figure.add_scatter(
+            x=[gflops for gflops, _ in alone.values()],
+            y=[value for _, value in alone.values()],
+            mode="markers",
+            marker=dict(symbol="star", size=15, color="#E69F00", line=dict(width=1, color="black")),
+            name="trained alone",
+            text=[html.escape(name) for name in alone],
+            hovertemplate="%{text}<br>%{x:.4g} GFLOPs, %{y:.2f}<extra></extra>",
+        )
     figure.update_layout(
         template="simple_white",
         height=560,

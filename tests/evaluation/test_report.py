@@ -210,10 +210,11 @@ def test_several_runs_are_overlaid_in_a_picture_and_a_page(tmp_path):
     runs[1].title = "another <run>"
     plot_pareto(runs, tmp_path / "two.svg")
     assert b"another" in (tmp_path / "two.svg").read_bytes()
-    write_page(runs, tmp_path / "two.html")
+    write_page(runs, tmp_path / "two.html", alone={"a small & plain ViT": (5.0, 1.2)})
     page = (tmp_path / "two.html").read_text()
     assert "another &lt;run&gt;" in page
     assert "model.backbone.set_stitch(1)" in page
+    assert "trained alone" in page
     assert "<script src=" not in page  # stands alone
 
 
