@@ -25,11 +25,10 @@ _SYMBOLS = {
 }
 _CLICK = """
 const plot = document.getElementById('{plot_id}');
-const line = document.getElementById('chosen');
 plot.on('plotly_click', function (event) {
   const text = event.points[0].customdata;
   if (!text) return;
-  line.textContent = text;
+  document.getElementById('chosen').textContent = text;
   const area = document.createElement('textarea');
   area.value = text;
   document.body.appendChild(area);
