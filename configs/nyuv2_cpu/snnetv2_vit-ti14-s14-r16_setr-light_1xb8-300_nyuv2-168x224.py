@@ -26,6 +26,6 @@ param_scheduler = [
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=10_000)
 # Both anchors, and stitches of both directions over all budgets: a minute for each on two cores.
-test_cfg = dict(stitches=["anchors", 4, 8, 11, 16, 19, 22])
+test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])
 # Tested once, when it is trained.
 val_cfg = val_dataloader = val_evaluator = None
