@@ -8,7 +8,6 @@ all.
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
+from mmsn.models.prefix_sharing import Level
 from mmsn.models.stitched_vit import StitchedViT
 
 
@@ -51,8 +51,8 @@ class _Head(nn.Module):
         head = model.decode_head
         self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
 
-    def forward(self, *maps: Tensor) -> Tensor:
-        features = self.neck(maps) if self.neck is not None else maps
+    def forward(self, *levels: Level) -> Tensor:
+        features = self.neck(levels) if self.neck is not None else levels
         out = self.heads[0](features)
         for head in self.heads[1:]:  # cascaded heads refine the one before
             out = head(features, out)
@@ -67,17 +67,11 @@ def head_macs(model: Any, image_size: tuple[int, int]) -> int:
     the image is not a part of it.
     """
     model = unwrap(model)
-    backbone = stitched_backbone(model)
-    patch_h, patch_w = backbone.anchor(0).token_layout[0]
-    grid = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
-    device = next(model.parameters()).device
-    maps = tuple(
-        torch.zeros(1, backbone.anchor(-1).dim, *grid, device=device) for _ in backbone.out_indices
-    )
+    levels = stitched_backbone(model).zero_levels(image_size)
     training = model.training
     model.eval()
     try:
-        analyzer = FlopAnalyzer(_Head(model), maps)
+        analyzer = FlopAnalyzer(_Head(model), levels)
         analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         logging.getLogger("mmengine.analysis.jit_analysis").setLevel(logging.ERROR)
         return int(analyzer.total())

@@ -16,6 +16,9 @@ from torch import Tensor
 from mmsn.stitching.space import LayerKey, Step, Stitch
 from mmsn.stitching.trie import Trie, common_length
 
+# A (B, C, h, w) map, or the pair of it and the (B, C) class token.
+Level = Tensor | tuple[Tensor, Tensor]
+
 
 @dataclass
 class PassState:
@@ -23,13 +26,13 @@ class PassState:
 
     tokens: Tensor
     grid: tuple[int, int]
-    maps: list[Tensor | None]
+    levels: list[Level | None]
     # A join and a level may need the same layer on the same tokens: it runs once.
     carried: dict[LayerKey, Tensor] = field(default_factory=dict)
 
     def branch(self) -> PassState:
         """A copy to continue from; the tensors are shared."""
-        return PassState(self.tokens, self.grid, list(self.maps), dict(self.carried))
+        return PassState(self.tokens, self.grid, list(self.levels), dict(self.carried))
 
 
 class SharedPasses:
@@ -53,7 +56,7 @@ class SharedPasses:
         """A stitch starts over at the first input."""
         self._call, self._stitch = 0, stitch
 
-    def forward(self, image: Tensor) -> list[Tensor | None]:
+    def forward(self, image: Tensor) -> list[Level | None]:
         """The feature levels of the present stitch for the next input.
 
         Raises:
@@ -89,4 +92,4 @@ class SharedPasses:
                 stack.append((length, state.branch()))
             if length < len(route):
                 self._advance(state, route[length])
-        return state.maps
+        return state.levels

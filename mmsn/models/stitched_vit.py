@@ -6,6 +6,7 @@ hooks that initialise the stitching layers and draw a stitch for every training 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,7 +16,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsn.models.anchor import Anchor
-from mmsn.models.prefix_sharing import PassState, SharedPasses
+from mmsn.models.context_local import ContextLocal
+from mmsn.models.prefix_sharing import Level, PassState, SharedPasses
 from mmsn.registry import MODELS
 from mmsn.stitching import (
     CostModel,
@@ -49,6 +51,7 @@ class StitchedViT(BaseModule):
         alpha: the update is scaled by ``alpha / rank``.
         freeze_anchors: train only stitching layers and heads.
         with_cp: recompute blocks in the backward pass, to save memory.
+        output_cls_token: hand out the class token beside the map of each level, as DPT reads it.
         pretrained: only there to explain itself where a config's model names other weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
 
@@ -67,6 +70,7 @@ class StitchedViT(BaseModule):
         alpha: float = 1.0,
         freeze_anchors: bool = False,
         with_cp: bool = False,
+        output_cls_token: bool = False,
         pretrained: None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -86,6 +90,12 @@ class StitchedViT(BaseModule):
         built = [Anchor(img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors]
         _check_token_layouts(built)
         _check_order(built)
+        if output_cls_token and built[0].token_layout[1] == 0:
+            raise ValueError(
+                f"output_cls_token=True, but anchor {built[0].model_name!r} has no class token: "
+                "choose anchors with one, or output_cls_token=False"
+            )
+        self.output_cls_token = output_cls_token
         self.anchors = nn.ModuleList(built)
         self.space = StitchSpace((anchor.depth for anchor in built), space)
         self.out_indices = _check_positions("out_indices", out_indices, self.space.depths[-1])
@@ -108,32 +118,34 @@ class StitchedViT(BaseModule):
             self.anchors.requires_grad_(False)
         # Until somebody chooses: the dearest anchor, alone.
         self._stitch = self.space[len(built) - 1]
-        self._shared: SharedPasses | None = None
+        self._in_use: ContextLocal[Stitch] = ContextLocal()
+        self._shared: ContextLocal[SharedPasses] = ContextLocal()
 
     @property
     def stitch(self) -> Stitch:
-        """The stitch that ``forward`` runs."""
-        return self._stitch
+        """The stitch that ``forward`` runs if this thread calls it."""
+        return self._in_use.get() or self._stitch
 
     def set_stitch(self, stitch_id: int) -> None:
-        """Choose the stitch that ``forward`` runs from now on.
+        """Choose the stitch that ``forward`` runs from now on, wherever no ``use_stitch`` holds.
 
         Raises:
             LookupError: an id that the space does not have.
         """
         self._stitch = self.space[stitch_id]
-        if self._shared is not None:
-            self._shared.begin(self._stitch)
+        self._begin_sharing(self._stitch)
 
     @contextmanager
     def use_stitch(self, stitch_id: int) -> Iterator[Stitch]:
-        """Run a stitch inside a ``with`` block; the one before comes back at its end."""
-        before = self._stitch
-        self.set_stitch(stitch_id)
-        try:
-            yield self._stitch
-        finally:
-            self._stitch = before
+        """Run a stitch inside a ``with`` block, whatever other threads run meanwhile."""
+        with self._in_use.use(self.space[stitch_id]) as stitch:
+            self._begin_sharing(stitch)
+            yield stitch
+
+    def _begin_sharing(self, stitch: Stitch) -> None:
+        shared = self._shared.get()
+        if shared is not None:
+            shared.begin(stitch)
 
     @contextmanager
     def share_prefixes(self, ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
@@ -149,11 +161,8 @@ class StitchedViT(BaseModule):
         if self.training:
             raise RuntimeError("stitches share work in evaluation mode only: call model.eval()")
         trie = Trie(self.space, ids, self.out_indices, self.eval_levels)
-        self._shared = SharedPasses(trie, self._begin, self._advance)
-        try:
+        with self._shared.use(SharedPasses(trie, self._begin, self._advance)):
             yield trie.order
-        finally:
-            self._shared = None
 
     def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
         """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
@@ -213,16 +222,20 @@ class StitchedViT(BaseModule):
             self.anchors.eval()
         return self
 
-    def forward(self, image: Tensor) -> tuple[Tensor | None, ...]:
-        """(B, 3, H, W) image to one (B, C, h, w) map per level; None for a level nobody reads."""
-        if self._shared is not None:
-            return tuple(self._shared.forward(image))
-        stitch = self._stitch
+    def forward(self, image: Tensor) -> tuple[Level | None, ...]:
+        """(B, 3, H, W) image to one (B, C, h, w) map per level; None for a level nobody reads.
+
+        With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
+        """
+        shared = self._shared.get()
+        if shared is not None:
+            return tuple(shared.forward(image))
+        stitch = self.stitch
         levels = self.train_levels if self.training else self.eval_levels
         state = self._begin(image, stitch.segments[0].anchor)
         for step in self.space.route(stitch, self.out_indices, levels):
             self._advance(state, step)
-        return tuple(state.maps)
+        return tuple(state.levels)
 
     def _begin(self, image: Tensor, anchor: int) -> PassState:
         tokens, grid = self.anchor(anchor).embed(image)
@@ -235,7 +248,7 @@ class StitchedViT(BaseModule):
             case Join(key):
                 state.tokens = self._carry(state, (key,))
             case Tap(level, path):
-                state.maps[level] = self._to_map(self._carry(state, path), state.grid)
+                state.levels[level] = self._to_level(self._carry(state, path), state.grid)
 
     def _carry(self, state: PassState, path: Sequence[LayerKey]) -> Tensor:
         tokens = state.tokens
@@ -245,9 +258,19 @@ class StitchedViT(BaseModule):
             tokens = state.carried[key]
         return tokens
 
-    def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _to_level(self, tokens: Tensor, grid: tuple[int, int]) -> Level:
         patches = tokens[:, self.anchor(0).prefix_tokens :]
-        return patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
+        level = patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
+        return (level, tokens[:, 0]) if self.output_cls_token else level
+
+    def zero_levels(self, image_size: tuple[int, int]) -> tuple[Level, ...]:
+        """Levels of zeros as one (height, width) image would give them, to count heads with."""
+        patch_h, patch_w = self.anchor(0).token_layout[0]
+        rows, columns = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
+        tokens = next(self.parameters()).new_zeros(
+            1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim
+        )
+        return tuple(self._to_level(tokens, (rows, columns)) for _ in self.out_indices)
 
 
 def layer_name(key: LayerKey) -> str:

@@ -46,11 +46,11 @@ def test_each_shared_block_runs_once_and_few_states_are_kept(build):
             block.register_forward_hook(lambda *_: calls.append(1))
     most = 0
     with backbone.share_prefixes(backbone.space.ids) as order:
-        trie = backbone._shared.trie
+        trie = backbone._shared.get().trie
         for stitch in order:
             with backbone.use_stitch(stitch):
                 backbone(image)
-            most = max(most, len(backbone._shared._stacks[0]))
+            most = max(most, len(backbone._shared.get()._stacks[0]))
     assert len(calls) == sum(type(step).__name__ == "Run" for step in trie.executed())
     assert most == trie.kept()
 

@@ -1,6 +1,10 @@
 """The stitched backbone: what a stitch computes, counts and holds."""
 
+import copy
 import io
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -172,6 +176,71 @@ def test_set_and_use(build):
     with pytest.raises(LookupError, match="stitch 5 is unknown"):
         backbone.set_stitch(5)  # the stitch that would run no block after its join
     assert backbone.stitch.id == 2
+
+
+@torch.no_grad()
+def test_threads_choose_for_themselves(build):
+    """Requests with different stitches share one set of weights at the same time."""
+    backbone, images = build(), torch.randn(8, 1, 3, 64, 64)
+    everything_chosen = threading.Barrier(4, timeout=60)
+    requests = [(image, stitch) for image in images for stitch in backbone.space.ids]
+
+    def answer(image, stitch):
+        with torch.no_grad(), backbone.use_stitch(stitch):
+            return backbone(image)[-1]
+
+    def serve(worker):
+        with torch.no_grad(), backbone.use_stitch(worker):
+            everything_chosen.wait()  # all four hold a stitch now, each its own
+            first = backbone(images[0])[-1]
+        return [first, *(answer(*request) for request in requests[worker::4])]
+
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(serve, range(4)))
+    for worker, got in enumerate(outputs):
+        expected = [answer(images[0], worker), *(answer(*r) for r in requests[worker::4])]
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_a_copy_made_while_a_stitch_is_in_use_has_its_own_choice(build):
+    backbone = build()
+    with backbone.use_stitch(0):
+        twin = copy.deepcopy(backbone)
+        assert (backbone.stitch.id, twin.stitch.id) == (0, 1)
+        assert pickle.loads(pickle.dumps(backbone)).stitch.id == 1
+
+
+@torch.no_grad()
+def test_the_class_token_of_each_level_comes_along(build):
+    backbone, image = build(output_cls_token=True), torch.randn(2, 3, 64, 48)
+    reference = build()
+    reference.load_state_dict(backbone.state_dict())
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id), reference.use_stitch(stitch.id):
+            levels, maps = backbone(image), reference(image)
+        assert all(torch.equal(level[0], m) for level, m in zip(levels, maps, strict=True))
+        assert all(level[1].shape == (2, 24) for level in levels)
+    with backbone.use_stitch(1):  # the large anchor alone: what timm gives
+        expected = backbone.anchor(1).vit.forward_intermediates(
+            image, indices=[7], return_prefix_tokens=True, intermediates_only=True
+        )
+        torch.testing.assert_close(backbone(image)[3][1], expected[0][1][:, 0])
+
+
+def test_levels_of_zeros_look_like_real_ones(build):
+    for options in (dict(), dict(output_cls_token=True)):
+        backbone = build(**options)
+        real = backbone(torch.randn(1, 3, 50, 70))
+        zero = backbone.zero_levels((50, 70))
+        shapes = [[t.shape for t in (x if isinstance(x, tuple) else (x,))] for x in (*real, *zero)]
+        assert shapes[:4] == shapes[4:]
+
+
+def test_a_class_token_that_no_anchor_has_is_refused(build):
+    options = dict(class_token=False, global_pool="avg")
+    anchors = [tiny_anchor(16, 4, **options), tiny_anchor(24, 8, **options)]
+    with pytest.raises(ValueError, match="has no class token"):
+        build(anchors, output_cls_token=True)
 
 
 def test_a_budget_chooses_the_dearest_stitch_that_fits(build):
