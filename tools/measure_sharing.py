@@ -2,13 +2,14 @@
 
     python tools/measure_sharing.py CONFIG --image-size 224 224
 
-Every stitch runs on the same random images twice, alone and with its beginning shared, in turn;
-weights are random, which changes neither cost nor equality.
+Every stitch runs on the same random images twice, alone and with its beginning shared. Weights are
+random, which changes neither cost nor equality.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextvars
 import statistics
 import time
 from typing import Any
@@ -48,6 +49,7 @@ def main() -> None:
     backbone = build_backbone(args.config)
 
     import torch
+    from rich.progress import track
 
     from mmsn.stitching.trie import Trie
 
@@ -55,47 +57,42 @@ def main() -> None:
     size = tuple(args.image_size or backbone.img_size)
     image = torch.randn(args.batch_size, 3, *size, device=device)
     trie = Trie(backbone.space, backbone.space.ids, backbone.out_indices, backbone.eval_levels)
-
-    def sweep() -> tuple[float, dict[int, Any]]:
-        outputs = {}
-        _wait(device)
-        start = time.perf_counter()
-        for stitch in trie.order:
-            with backbone.use_stitch(stitch):
-                outputs[stitch] = [level for level in backbone(image) if level is not None]
-        _wait(device)
-        return time.perf_counter() - start, outputs
-
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(
-        f"{len(trie.order)} stitches, {args.batch_size} x {size[0]}x{size[1]}, "
-        f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, "
-        f"{torch.get_num_threads()} threads; at most {trie.kept()} states kept",
-        flush=True,
+        f"{len(trie.order)} stitches, {args.batch_size} x {size[0]}x{size[1]}, {name}, "
+        f"{torch.get_num_threads()} threads; at most {trie.kept()} states kept"
     )
+
+    def timed_pass(stitch: int) -> tuple[float, list[Any]]:
+        with torch.inference_mode(), backbone.use_stitch(stitch):
+            _wait(device)
+            start = time.perf_counter()
+            levels = backbone(image)
+            _wait(device)
+        seconds = time.perf_counter() - start
+        # a level may be the pair of its map and the class token
+        return seconds, [x[0] if isinstance(x, tuple) else x for x in levels if x is not None]
+
     ratios = []
-    with torch.inference_mode():
-        with backbone.use_stitch(trie.order[0]):
-            backbone(image)  # the first pass is slow
-        for _ in range(args.rounds):
-            apart, expected = sweep()
-            with backbone.share_prefixes(trie.order):
-                shared, outputs = sweep()
-            difference = max(
-                (_tensor(a) - _tensor(b)).abs().max().item()
-                for i in trie.order
-                for a, b in zip(expected[i], outputs[i], strict=True)
-            )
-            ratios.append(apart / shared)
+    for number in range(args.rounds + 1):  # the first one warms up
+        alone = shared = difference = 0.0
+        with backbone.share_prefixes(trie.order) as order:
+            for stitch in track(order, f"round {number}", transient=True):
+                # In turn, so that whatever else the machine does slows both alike. Sharing holds
+                # for one context: in a new one the stitch runs alone.
+                seconds, expected = contextvars.Context().run(timed_pass, stitch)
+                alone += seconds
+                seconds, levels = timed_pass(stitch)
+                shared += seconds
+                for a, b in zip(expected, levels, strict=True):
+                    difference = max(difference, (a - b).abs().max().item())
+        if number:
+            ratios.append(alone / shared)
             print(
-                f"alone {apart:.2f} s, shared {shared:.2f} s, ratio {ratios[-1]:.2f}, "
-                f"largest difference {difference:g}",
-                flush=True,
+                f"alone {alone:.2f} s, shared {shared:.2f} s, ratio {ratios[-1]:.2f}, "
+                f"largest difference {difference:g}"
             )
     print(f"median ratio {statistics.median(ratios):.2f}")
-
-
-def _tensor(level: Any) -> Any:
-    return level[0] if isinstance(level, tuple) else level
 
 
 def _wait(device: Any) -> None:
