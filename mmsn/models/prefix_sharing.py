@@ -45,8 +45,7 @@ class SharedPasses:
         advance: Callable[[PassState, Step], None],
     ) -> None:
         self.trie, self._start, self._advance = trie, start, advance
-        self._call = 0
-        self._stitch: Stitch | None = None
+        self._calls: dict[int, int] = {}  # by stitch
         # One stack of (length, state) per call, and the input and route that it belongs to.
         self._stacks: list[list[tuple[int, PassState]]] = []
         self._inputs: list[Tensor] = []
@@ -54,22 +53,28 @@ class SharedPasses:
 
     def begin(self, stitch: Stitch) -> None:
         """A stitch starts over at the first input."""
-        self._call, self._stitch = 0, stitch
+        self._calls[stitch.id] = 0
 
-    def forward(self, image: Tensor) -> list[Level | None]:
-        """The feature levels of the present stitch for the next input.
+    def forward(self, image: Tensor, stitch: int) -> list[Level | None]:
+        """The feature levels of a stitch for its next input; the caller may change them in place.
 
         Raises:
-            RuntimeError: the input is not the one that the stitches before had at this place.
+            RuntimeError: a stitch that is not of the trie, or an input that is not the one that
+                the stitches before had at this place.
         """
-        assert self._stitch is not None
-        trie, stitch = self.trie, self._stitch.id
-        call, self._call = self._call, self._call + 1
+        trie = self.trie
+        if stitch not in trie.routes:
+            raise RuntimeError(
+                f"stitch {stitch} is not among the {len(trie.order)} that share work here: name it "
+                "in share_prefixes, too"
+            )
+        call = self._calls.get(stitch, 0)
+        self._calls[stitch] = call + 1
         if call == len(self._stacks):
             self._stacks.append([])
-            self._inputs.append(image)
+            self._inputs.append(image.clone())
             self._before.append(stitch)
-        elif not torch.equal(image, self._inputs[call]):
+        elif not _same(image, self._inputs[call]):
             raise RuntimeError(
                 f"input {call} of stitch {stitch} is not that of stitch {self._before[call]}: "
                 "stitches share work only on the same images; open share_prefixes for each batch"
@@ -92,4 +97,15 @@ class SharedPasses:
                 stack.append((length, state.branch()))
             if length < len(route):
                 self._advance(state, route[length])
-        return state.levels
+        return [_copy(level) for level in state.levels]
+
+
+def _same(image: Tensor, other: Tensor) -> bool:
+    """Are these equal, where broken pixels (NaN) equal each other?"""
+    return image.shape == other.shape and torch.allclose(image, other, 0, 0, equal_nan=True)
+
+
+def _copy(level: Level | None) -> Level | None:
+    if isinstance(level, tuple):
+        return level[0].clone(), level[1].clone()
+    return None if level is None else level.clone()

@@ -228,8 +228,8 @@ class StitchedViT(BaseModule):
         With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
         """
         shared = self._shared.get()
-        if shared is not None:
-            return tuple(shared.forward(image))
+        if shared is not None and not self.training:
+            return tuple(shared.forward(image, self.stitch.id))
         stitch = self.stitch
         levels = self.train_levels if self.training else self.eval_levels
         state = self._begin(image, stitch.segments[0].anchor)

@@ -69,6 +69,71 @@ def test_a_different_image_is_refused(build):
     backbone(torch.randn(1, 3, 32, 32))  # afterwards all is as before
 
 
+@torch.no_grad()
+def test_a_stitch_inside_another_and_one_that_was_in_use_before(build):
+    backbone, image = build(), torch.randn(1, 3, 32, 32)
+    expected = {}
+    for stitch in (0, 1, 2):
+        with backbone.use_stitch(stitch):
+            expected[stitch] = backbone(image)[-1]
+    with backbone.use_stitch(1), backbone.share_prefixes([0, 1, 2]):
+        assert torch.equal(backbone(image)[-1], expected[1])  # chosen before the sharing began
+        with backbone.use_stitch(2):
+            assert torch.equal(backbone(image)[-1], expected[2])
+            with backbone.use_stitch(0):
+                assert torch.equal(backbone(image)[-1], expected[0])
+            assert backbone.stitch.id == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_a_head_does_to_a_level_or_an_image_spoils_no_other_stitch(build, tokens):
+    backbone, image = build(output_cls_token=tokens), torch.randn(1, 3, 32, 32)
+    pristine = image.clone()
+
+    def flat(levels):
+        return [t for level in levels for t in (level if isinstance(level, tuple) else (level,))]
+
+    expected = {}
+    for stitch in backbone.space.ids:
+        with backbone.use_stitch(stitch):
+            expected[stitch] = flat(backbone(image))
+    with backbone.share_prefixes(backbone.space.ids) as order:
+        for stitch in order:
+            with backbone.use_stitch(stitch):
+                levels = flat(backbone(pristine.clone()))
+            assert all(torch.equal(a, b) for a, b in zip(levels, expected[stitch], strict=True))
+            for level in levels:
+                level.mul_(2)
+    with backbone.share_prefixes([0, 1]) as order:
+        with backbone.use_stitch(order[0]):
+            backbone(image)
+        image += 1
+        with backbone.use_stitch(order[1]), pytest.raises(RuntimeError, match="the same images"):
+            backbone(image)
+
+
+@torch.no_grad()
+def test_broken_pixels_are_the_same_as_themselves(build):
+    backbone, image = build(), torch.randn(1, 3, 32, 32)
+    image[0, 0, 0, 0] = float("nan")
+    with backbone.share_prefixes([0, 1]) as order:
+        for stitch in order:
+            with backbone.use_stitch(stitch):
+                backbone(image)
+
+
+@torch.no_grad()
+def test_a_stitch_that_was_not_named_is_refused(build):
+    backbone = build()
+    with (
+        backbone.share_prefixes([0, 1]),
+        backbone.use_stitch(2),
+        pytest.raises(RuntimeError, match="stitch 2 is not among the 2"),
+    ):
+        backbone(torch.randn(1, 3, 32, 32))
+
+
 def test_training_is_refused(build):
     with (
         pytest.raises(RuntimeError, match=r"call model\.eval"),
