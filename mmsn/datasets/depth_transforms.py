@@ -1,3 +1,4 @@
+# ruff: noqa: NPY002  # mmengine seeds NumPy's global generator in every worker
 """Augmentations of images with depth, where mmseg's would spoil the metres.
 
 mmseg's `Resize`, `RandomResize`, `RandomFlip` and `RandomCrop` treat `gt_depth_map` well: they

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.fileio import list_dir_or_file
+
 from mmsn.registry import DATASETS
 
 from .nyuv2 import NYUv2SegDataset
@@ -38,7 +40,8 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images with their depth maps.
 
-        Raises ValueError for a missing prefix and FileNotFoundError where there are no images.
+        Raises ValueError for a missing prefix, and FileNotFoundError where there are no images or
+        where some have no depth map, as after a conversion that was interrupted.
         """
         lacking = [k for k in ("img_path", "depth_map_path") if not self.data_prefix.get(k)]
         if lacking:
@@ -47,20 +50,41 @@ class NYUv2DepthDataset(NYUv2SegDataset):
                 "and of the depth maps, for example img_path='images', depth_map_path='depths'"
             )
         images, depths = self.data_prefix["img_path"], self.data_prefix["depth_map_path"]
-        local = self.backend_args is None
-        if local and not self.ann_file and not Path(images).is_dir():
+        if not self.ann_file and self.backend_args is None and not Path(images).is_dir():
             raise FileNotFoundError(
-                f"{images} is no folder of images; make it with `python "
-                f"tools/dataset_converters/nyuv2_depth.py raw sync.zip --out {self.data_root}`, "
-                "or set data_root"
+                f"{images} is no folder of images; make it with `python tools/dataset_converters/"
+                f"nyuv2_depth.py raw nyu.zip --out {self.data_root}`, or set data_root"
             )
-        data_list = super().load_data_list()
+        data_list: list[dict[str, Any]] = super().load_data_list()
         if not data_list:
             raise FileNotFoundError(
-                f"no image {self.ann_file or images} with suffix {self.img_suffix!r}; set "
+                f"{self.ann_file or images} has no image with suffix {self.img_suffix!r}; set "
                 "img_suffix to that of the files"
             )
+        there = self._files(depths)
+        lacking = []
         for info in data_list:
             name = info["img_path"][len(images) : -len(self.img_suffix)].lstrip("/" + os.sep)
             info["depth_map_path"] = os.path.join(depths, name + self.depth_map_suffix)
+            if name + self.depth_map_suffix not in there:
+                lacking.append(info["depth_map_path"])
+        if lacking:
+            raise FileNotFoundError(
+                f"{len(lacking)} of {len(data_list)} images have no depth map, the first "
+                f"{lacking[0]}; run tools/dataset_converters/nyuv2_depth.py again, or set "
+                "data_prefix.depth_map_path"
+            )
         return data_list
+
+    def _files(self, folder: str) -> set[str]:
+        """All depth maps below a folder, as paths relative to it."""
+        if self.backend_args is None and not Path(folder).is_dir():
+            return set()
+        found = list_dir_or_file(
+            folder,
+            list_dir=False,
+            suffix=self.depth_map_suffix,
+            recursive=True,
+            backend_args=self.backend_args,
+        )
+        return set(found)

@@ -1,4 +1,4 @@
-# NYUv2 depth, the larger list of raw training images (24 231) in mmseg's layout, made by
+# NYUv2 depth, the larger list of raw training images (about 24 000) in mmseg's layout, made by
 # tools/dataset_converters/nyuv2_depth.py raw; tested on the same 654 images.
 _base_ = "nyuv2-depth_416x544.py"
 data_root = "data/nyu"
