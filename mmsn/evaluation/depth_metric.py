@@ -61,7 +61,7 @@ class DepthMetric(BaseMetric):
     average, with a warning.
 
     mmseg's DepthMetric also averages per image, but it keeps every pixel of every image until the
-    end (134 stitches of NYUv2's test set would take about 190 GB), does not clamp, turns one image
+    end (134 stitches of NYUv2's test set would take about 170 GB), does not clamp, turns one image
     without valid pixels into NaN for all, counts NaN as a miss in d1, cuts a crop made for 480x640
     out of any size, defines silog with half the variance correction and without the factor 100,
     and stops when it is given ``depth_metrics``.
