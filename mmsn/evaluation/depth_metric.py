@@ -111,6 +111,10 @@ class DepthMetric(BaseMetric):
             # Also an image that is left out has an entry: collecting from ranks counts them.
             self.results.append(self._score(prediction, truth.to(prediction.device), where))
 
+    def valid(self, truth: Tensor) -> Tensor:
+        """Which pixels of a depth map count, whatever the crop; NaN and inf never do."""
+        return (truth > self.min_depth) & (truth < self.max_depth)
+
     def _score(self, prediction: Tensor, truth: Tensor, where: str) -> tuple[float, ...]:
         if self.eigen_crop:
             if truth.shape != EIGEN_SIZE:
@@ -120,7 +124,7 @@ class DepthMetric(BaseMetric):
                     "eigen_crop=False"
                 )
             prediction, truth = (m[EIGEN_ROWS, EIGEN_COLUMNS] for m in (prediction, truth))
-        valid = (truth > self.min_depth) & (truth < self.max_depth)
+        valid = self.valid(truth)
         if not valid.any():
             return ()
         return depth_errors(
