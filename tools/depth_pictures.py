@@ -1,6 +1,6 @@
 """Draw image, ground truth, predicted depth and error side by side, a file per test image.
 
-    python tools/depth_pictures.py CONFIG CHECKPOINT --stitch 0 25 1 --images 4
+python tools/depth_pictures.py CONFIG CHECKPOINT --stitch 0 25 1 --images 4
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def choose_images(size: int, indices: list[int] | None, images: int) -> list[int]:
     """Indices of the images to draw. Raises ValueError for one that does not exist."""
     if indices is None:
-        if not 1 <= images <= size:
-            raise ValueError(f"--images {images}: give 1 to {size}")
+        if images < 1:
+            raise ValueError(f"--images {images}: give 1 or more")
+        images = min(images, size)
         return [(2 * k + 1) * size // (2 * images) for k in range(images)]
     wrong = [index for index in indices if not 0 <= index < size]
     if wrong:
@@ -95,7 +96,9 @@ def main(argv: list[str] | None = None) -> None:
             (path,) = save_depth_pictures(model, dataset, [index], stitches, metric, folder)
             print(path)
     except (OSError, LookupError, ValueError) as error:
-        raise SystemExit(str(error.args[0]) if isinstance(error, LookupError) else str(error)) from None
+        raise SystemExit(
+            str(error.args[0]) if isinstance(error, LookupError) else str(error)
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """DepthMetric against NumPy and, where both are right, against mmseg's."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +9,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmseg.evaluation import DepthMetric as MmsegDepthMetric
 from mmseg.structures import SegDataSample
 
-from mmsn.evaluation import DEPTH_METRICS, LOWER_IS_BETTER, DepthMetric, depth_errors
+from mmsn.evaluation import (
+    DEPTH_METRICS,
+    LOWER_IS_BETTER,
+    DepthMetric,
+    ParetoReport,
+    depth_errors,
+    frontier,
+)
 from mmsn.evaluation.chunks import ChunkStore
 
 
@@ -201,3 +211,26 @@ def test_registered_collected_and_stored(tmp_path):
 def test_the_report_knows_the_names():
     assert set(LOWER_IS_BETTER) < set(DEPTH_METRICS)
     assert set(DEPTH_METRICS) - set(LOWER_IS_BETTER) == {"d1", "d2", "d3"}
+
+
+def test_the_benchmark_scores_every_stitch(depth_config, depth_checkpoint):
+    """All stitches through chunks on disk, whose averages are those of a plain loop."""
+    depth_config.load_from = depth_checkpoint
+    runner = Runner.from_cfg(depth_config)
+    with pytest.warns(UserWarning, match="1 of 3 images have no valid depth"):
+        runner.test()
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    assert report.default_metric() == "rmse"
+    assert [r.id for r in report.stitches] == [0, 1, 2, 4]
+    best = frontier(report.stitches, "rmse")
+    assert best[-1].metrics["rmse"] == min(r.metrics["rmse"] for r in report.stitches)
+    model, dataset = runner.model.eval(), runner.test_dataloader.dataset
+    for result in report.stitches:
+        model.backbone.set_stitch(result.id)
+        each = []
+        for i in (0, 2):
+            output = model.test_step(pseudo_collate([dataset[i]]))[0]
+            p = output.pred_depth_map.data.detach().double().numpy().clip(1e-3, 10)
+            g = output.gt_depth_map.data.double().numpy()
+            each.append(np.sqrt(((p - g)[g > 0] ** 2).mean()))
+        assert result.metrics["rmse"] == pytest.approx(np.mean(each), rel=1e-4)
