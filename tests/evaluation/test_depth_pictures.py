@@ -14,16 +14,15 @@ from mmsn.evaluation import DepthMetric
 from mmsn.evaluation.depth_pictures import Prediction, draw_depth, predict_depth
 
 
-@pytest.fixture
-def drawn(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
     """Draw two predictions of a small map; returns (figure, truth, valid, predictions)."""
-    figures, save = [], Figure.savefig
+    figures, save, path = [], Figure.savefig, tmp_path_factory.mktemp("drawn") / "x.png"
 
     def keep(figure, *args, **kwargs):
         figures.append(figure)
         save(figure, *args, **kwargs)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
     rng = np.random.default_rng(0)
     truth = rng.uniform(1, 5, (30, 40)).astype(np.float32)
     truth[:3] = 0
@@ -34,8 +33,10 @@ def drawn(monkeypatch, tmp_path):
         for i, factor in enumerate((0.9, 1.4))
     ]
     image = rng.integers(0, 256, (30, 40, 3), np.uint8)
-    draw_depth(image, truth, valid, predictions, tmp_path / "x.png")
-    assert Image.open(tmp_path / "x.png").width > 1500
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        draw_depth(image, truth, valid, predictions, path)
+    assert Image.open(path).width > 1500
     return figures[0], truth, valid, predictions
 
 
