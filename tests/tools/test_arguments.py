@@ -144,4 +144,4 @@ def test_depth_pictures_flags(tool: Tool) -> None:
     assert (args.indices, args.out, args.device) == ([3, 4], "o", "cuda:0")
     assert tool("depth_pictures").parse_args(["c.py", "k.pth"]).images == 4
     with pytest.raises(SystemExit):  # either these images, or so many
-        tool("depth_pictures").parse_args("c.py k.pth --indices 3 --images 2".split())
+        tool("depth_pictures").parse_args(["c.py", "k.pth", "--indices", "3", "--images", "2"])
