@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmseg.apis import init_model
 from PIL import Image
@@ -136,11 +137,16 @@ def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, t
         (["--indices", "1"], "no valid depth to draw"),
     ):
         with pytest.raises(SystemExit) as stop:
-            draw.main([*arguments, *words])
+            draw.run(lambda words=words: draw.main([*arguments, *words]))
         assert reason in str(stop.value), words
         assert "\n" not in str(stop.value)
     with pytest.raises(SystemExit, match="none does not exist; give a checkpoint"):
-        draw.main([depth_config.filename, "none"])
+        draw.run(lambda: draw.main([depth_config.filename, "none"]))
+    plain = Config.fromfile(depth_config.filename)
+    plain.test_evaluator = dict(type="IoUMetric")
+    plain.dump(tmp_path / "plain.py")
+    with pytest.raises(SystemExit, match=r"plain\.py has no mmsn\.DepthMetric in test_evaluator"):
+        draw.main([str(tmp_path / "plain.py"), depth_checkpoint])
 
 
 def test_images_are_spread_evenly(tool):
