@@ -1,5 +1,6 @@
-"""Results of many stitches: the report, its frontier, its pictures."""
+"""Metrics that mmseg lacks; results of many stitches: the report, its frontier, its pictures."""
 
+from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric, depth_errors
 from mmsn.evaluation.page import write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import (
@@ -9,15 +10,22 @@ from mmsn.evaluation.report import (
     class_gains,
     frontier,
     hypervolume,
+    lower_is_better,
+    shown,
 )
 
 __all__ = [
+    "DEPTH_METRICS",
     "LOWER_IS_BETTER",
+    "DepthMetric",
     "ParetoReport",
     "StitchResult",
     "class_gains",
+    "depth_errors",
     "frontier",
     "hypervolume",
+    "lower_is_better",
     "plot_pareto",
+    "shown",
     "write_page",
 ]

@@ -16,7 +16,7 @@ Tool = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["train", "test"])
+@pytest.mark.parametrize("name", ["train", "test", "depth_pictures"])
 def test_help_is_quick_and_promises_no_gpus_flag(name: str) -> None:
     script = str(ROOT / "tools" / f"{name}.py")
     done = subprocess.run(
@@ -134,3 +134,14 @@ def test_test_options_change_the_config(tool: Tool) -> None:
         type="SegVisualizationHook", draw=True, show=True, wait_time=1.0
     )
     assert cfg.visualizer.save_dir == "d"
+
+
+def test_depth_pictures_flags(tool: Tool) -> None:
+    words = "c.py k.pth --stitch anchors 25 --budget 90 120.5 --indices 3 4 --out o --device cuda:0"
+    args = tool("depth_pictures").parse_args(words.split())
+    assert args.stitch == ["anchors", "25"]
+    assert args.budget == [90.0, 120.5]
+    assert (args.indices, args.out, args.device) == ([3, 4], "o", "cuda:0")
+    assert tool("depth_pictures").parse_args(["c.py", "k.pth"]).images == 4
+    with pytest.raises(SystemExit):  # either these images, or so many
+        tool("depth_pictures").parse_args(["c.py", "k.pth", "--indices", "3", "--images", "2"])
