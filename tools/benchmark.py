@@ -8,7 +8,7 @@ Interrupted or killed, the same command continues; DIR/pareto.partial.json can b
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import math
 from typing import Any
 
 from _run_args import build_runner, load_config, new_parser, run
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def best_of(report_path: str, count: str) -> list[int]:
+def best_of(report_path: str, count: int) -> list[int]:
     """Ids of the best stitches per budget group of an earlier report."""
     from mmsn.evaluation import ParetoReport, lower_is_better
     from mmsn.stitching import best_per_group, budget_groups, default_step
@@ -50,36 +50,46 @@ def best_of(report_path: str, count: str) -> list[int]:
     metric = report.default_metric()
     sign = -1 if lower_is_better(metric) else 1
     macs = {r.id: r.macs for r in report.stitches}
-    units = min(stop for r in report.stitches if r.kind == "anchor" for _, _, stop in r.segments)
-    groups = budget_groups(macs, default_step(macs, units))
+    depths: dict[int, int] = {}
+    for r in report.stitches:
+        for anchor, _, stop in r.segments:
+            depths[anchor] = max(stop, depths.get(anchor, 0))
+    groups = budget_groups(macs, default_step(macs, min(depths.values())))
     scores = {r.id: sign * r.metrics[metric] for r in report.stitches}
-    return list(best_per_group(groups, scores, int(count)))
+    scores = {i: score for i, score in scores.items() if not math.isnan(score)}
+    return list(best_per_group(groups, scores, count))
 
 
 def set_test_loop(cfg: Any, args: argparse.Namespace) -> None:
     words = [int(word) if word.isdigit() else word for word in args.stitches]
-    stitches = best_of(*args.best_of) if args.best_of else words
+    stitches: list[int | str] = words
+    if args.best_of:
+        path, count = args.best_of
+        if not count.isdigit():
+            raise SystemExit(f"error: --best-of REPORT {count}: K must be a whole number")
+        stitches = best_of(path, int(count))
     cfg.load_from = args.checkpoint
     cfg.test_cfg = dict(
         type="mmsn.ParetoTestLoop",
         stitches=stitches,
         latency=args.latency,
         chunk=args.chunk,
-        fp16=args.amp,
+        fp16=args.amp or (cfg.get("test_cfg") or {}).get("fp16", False),
     )
 
 
-def main() -> None:
+def main() -> int:
     args = parse_args()
     cfg = load_config(args)
     set_test_loop(cfg, args)
     runner = build_runner(cfg)
     runner.test()
-    if runner.rank == 0:
+    path = runner.test_loop.report_path
+    if path is not None:
         from report import main as write_report
 
-        folder = Path(runner.work_dir)
-        write_report([str(folder / "pareto.json"), "--out", str(folder)])
+        return int(write_report([str(path), "--out", str(path.parent)]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,32 @@ class StitchEvaluators:
         flat = {
             f"stitch{i}/{k}": v for i, metrics in self.results.items() for k, v in metrics.items()
         }
-        names = next(iter(self.results.values()))
+        names = scalars(next(iter(self.results.values())))
         means = {k: sum(m[k] for m in self.results.values()) / len(self.results) for k in names}
         return means | flat  # the means first: save_best='auto' takes the first
+
+
+def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a metric's figures that are numbers, to the seven digits that float32 has."""
+    numbers = {}
+    for name, value in metrics.items():
+        with suppress(TypeError, ValueError):
+            numbers[name] = float(f"{float(value):.7g}")
+    return numbers
 
 
 def _separate_outputs(metrics: Sequence[BaseMetric], stitch_id: int) -> None:
     """Give each stitch a folder of its own for predictions, where metrics write them."""
     for metric in metrics:
-        if isinstance(metric, IoUMetric) and metric.output_dir:
-            metric.output_dir = str(Path(metric.output_dir) / f"stitch{stitch_id}")
-            Path(metric.output_dir).mkdir(parents=True, exist_ok=True)
+        for name in ("output_dir", "outfile_prefix", "out_file_path"):
+            path = getattr(metric, name, None)
+            if not isinstance(path, str) or not path:
+                continue
+            own = Path(path) / f"stitch{stitch_id}"
+            if name != "output_dir":  # the last part is the beginning of a file's name
+                own = Path(path).parent / f"stitch{stitch_id}" / Path(path).name
+            setattr(metric, name, str(own))
+            (own if name == "output_dir" else own.parent).mkdir(parents=True, exist_ok=True)
 
 
 def class_iou(metrics: Sequence[BaseMetric], size: int) -> list[float] | None:

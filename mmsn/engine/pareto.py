@@ -15,14 +15,22 @@ import torch
 from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.runner import TestLoop
 from rich.progress import Progress, TimeRemainingColumn
+from torch.utils.data import RandomSampler
 
 from mmsn.engine.loops import (
     StitchNames,
     prepare_evaluators,
     quiet,
     run_batch,
+    scalars,
 )
-from mmsn.evaluation.chunks import ChunkStore, Results, sha256_of
+from mmsn.evaluation.chunks import (
+    ChunkStore,
+    Results,
+    fingerprint_of_data,
+    fingerprint_of_model,
+    sha256_of,
+)
 from mmsn.evaluation.latency import measure_latency
 from mmsn.evaluation.report import ParetoReport, StitchResult, frontier, software_versions
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
@@ -44,7 +52,8 @@ class ParetoTestLoop(TestLoop):
         budgets: in GFLOPs of the whole segmentor; each adds the dearest stitch that it allows.
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
-        chunk: images per rank after which results go to disk. The same call continues there.
+        chunk: images per rank after which results go to disk. The same call continues there. 0
+            keeps nothing, for metrics whose results are no plain data.
         kwargs: as ``TestLoop``.
     """
 
@@ -58,12 +67,16 @@ class ParetoTestLoop(TestLoop):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if chunk < 1:
-            raise ValueError(f"chunk {chunk} is not allowed: give 1 image or more")
+        if chunk < 0:
+            raise ValueError(
+                f"chunk {chunk} is not allowed: give 1 image or more, or 0 to save nothing before "
+                "the end"
+            )
         if latency not in ("none", "frontier", "all"):
             raise ValueError(f"latency {latency!r} is unknown: use 'none', 'frontier' or 'all'")
         self.stitches, self.budgets = stitches, budgets
         self.latency, self.chunk = latency, chunk
+        self.report_path: Path | None = None  # on rank 0, once it is written
 
     def run(self) -> dict:
         """Test; returns the flat metrics and writes the report."""
@@ -71,14 +84,14 @@ class ParetoTestLoop(TestLoop):
         self._store = ChunkStore(
             Path(self.runner.work_dir) / "partial", self._identity(), get_rank()
         )
-        chunks = self._store.load()
+        chunks = self._store.load(self.evaluator.by_id)
         for results in chunks:
             for stitch, per_metric in results.items():
                 metrics = self.evaluator.by_id[stitch].metrics
                 for metric, entries in zip(metrics, per_metric, strict=True):
                     metric.results.extend(entries)
         self._batches_per_chunk = max(1, self.chunk // (self.dataloader.batch_size or 1))
-        self._chunks_done = len(chunks)
+        self._batches_done = min(len(chunks) * self._batches_per_chunk, len(self.dataloader))
         self._saved = self._counts()
         if chunks:
             self.runner.logger.info(
@@ -118,14 +131,15 @@ class ParetoTestLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Run every stitch on one batch, unless an earlier run has done so."""
         self._progress.advance(self._task)
-        if idx < self._chunks_done * self._batches_per_chunk:
+        if idx < self._batches_done:
             return
         self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
         outputs = run_batch(self, data_batch, self.runner.model.test_step)
         self.runner.call_hook(
             "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
-        if (idx + 1) % self._batches_per_chunk == 0:
+        is_full = (idx + 1) % self._batches_per_chunk == 0 or idx + 1 == len(self.dataloader)
+        if self.chunk and is_full:
             self._finish_chunk(idx // self._batches_per_chunk)
 
     def _finish_chunk(self, number: int) -> None:
@@ -139,16 +153,26 @@ class ParetoTestLoop(TestLoop):
         self._store.save(number, results)
         self._saved = self._counts()
         if is_main_process():
+            self._report_so_far(number + 1)
+
+    def _report_so_far(self, chunks: int) -> None:
+        of_images = len(self.dataloader.dataset)
+        batch = (self.dataloader.batch_size or 1) * get_world_size()
+        images = min(of_images, chunks * self._batches_per_chunk * batch)
+        try:
             with quiet():
                 so_far = {i: _metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
-            images = max(next(iter(self._counts().values())))
-            report = make_report(self.runner, so_far, {}, images, len(self.dataloader.dataset))
-            report.save(Path(self.runner.work_dir) / "pareto.partial.json")
+        except Exception as error:  # anybody's metric, which may want all images
+            self.runner.logger.info(f"No figures yet: {type(error).__name__}: {error}")
+            return
+        report = make_report(self.runner, so_far, {}, images, of_images)
+        report.save(Path(self.runner.work_dir) / "pareto.partial.json")
 
     def _finish(self, report: ParetoReport, folder: Path) -> None:
         """Measure latency if asked, write the report, and take the partial one away."""
         if not all(result.metrics for result in report.stitches):
             self.runner.logger.info("No metrics were computed, so there is no report")
+            (folder / "pareto.partial.json").unlink(missing_ok=True)
             return
         if self.latency != "none":
             timed = report.stitches
@@ -170,6 +194,7 @@ class ParetoTestLoop(TestLoop):
             self.runner.logger.info(f"The report of an earlier run is now {kept}")
         report.save(folder / "pareto.json")
         report.save_csv(folder / "pareto.csv")
+        self.report_path = folder / "pareto.json"
         (folder / "pareto.partial.json").unlink(missing_ok=True)
         self.runner.logger.info(f"Wrote {folder / 'pareto.json'}\n{report.table()}")
 
@@ -177,17 +202,31 @@ class ParetoTestLoop(TestLoop):
         return {i: [len(m.results) for m in e.metrics] for i, e in self.evaluator.by_id.items()}
 
     def _identity(self) -> dict[str, Any]:
-        """Everything that the results of a chunk depend on."""
+        """Everything that the results of a chunk depend on.
+
+        Raises:
+            ValueError: a loader that shuffles; which images are finished would be unknown.
+        """
         cfg = self.runner.cfg
+        sampler = getattr(self.dataloader, "sampler", None)
+        if getattr(sampler, "shuffle", False) or isinstance(sampler, RandomSampler):
+            raise ValueError(
+                "test_dataloader shuffles its images: set sampler=dict(type='DefaultSampler', "
+                "shuffle=False)"
+            )
         return dict(
             model=cfg.get("model"),
+            weights=fingerprint_of_model(self.runner.model),
+            checkpoint=[str(cfg.get("load_from")), sha256_of(cfg.get("load_from"))],
+            hooks=cfg.get("custom_hooks"),
             dataloader=cfg.get("test_dataloader"),
+            data=fingerprint_of_data(self.dataloader.dataset),
             evaluator=cfg.get("test_evaluator"),
-            checkpoint=sha256_of(cfg.get("load_from")),
             stitches=list(self.evaluator.by_id),
             chunk=self.chunk,
             fp16=self.fp16,
             ranks=get_world_size(),
+            software=software_versions(),
         )
 
 
@@ -231,7 +270,7 @@ def make_report(
             segments=backbone.space[i].segments,
             macs=macs[i],
             params=params[i],
-            metrics={name: float(value) for name, value in metrics.items()},
+            metrics=scalars(metrics),
             class_iou=class_iou.get(i),
         )
         for i, metrics in results.items()

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
+from torch import nn
 
 # By stitch id: the results of each metric, one entry per image, as mmengine's metrics keep them.
 Results = dict[int, list[list[Any]]]
@@ -39,11 +43,23 @@ class ChunkStore:
     def _path(self, number: int) -> Path:
         return self.folder / f"rank{self.rank}-chunk{number:05d}.pt"
 
-    def load(self) -> list[Results]:
-        """All whole chunks from the first on, in order."""
+    def load(self, stitches: Collection[int]) -> list[Results]:
+        """All whole chunks from the first on, in order; a damaged one and what follows are left."""
         chunks: list[Results] = []
         while (path := self._path(len(chunks))).is_file():
-            chunks.append(torch.load(path, weights_only=True))
+            try:
+                chunk = torch.load(path, weights_only=True)
+                whole = isinstance(chunk, dict) and chunk.keys() == set(stitches)
+            except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+                whole = False
+            if not whole:
+                print_log(
+                    f"{path} is damaged: its images are evaluated again",
+                    logger="current",
+                    level=logging.WARNING,
+                )
+                break
+            chunks.append(chunk)
         return chunks
 
     def save(self, number: int, results: Results) -> None:
@@ -51,7 +67,18 @@ class ChunkStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(number)
         part = path.with_suffix(".part")
-        torch.save(results, part)
+        with open(part, "wb") as file:
+            torch.save(results, file)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            torch.load(part, weights_only=True)
+        except pickle.UnpicklingError as error:
+            part.unlink()
+            raise ValueError(
+                "a metric keeps results that are no plain data (tensors, arrays, numbers, text), "
+                f"so they cannot be saved as it goes: set chunk=0 ({str(error).splitlines()[0]})"
+            ) from None
         os.replace(part, path)
 
     def remove(self) -> None:
@@ -68,3 +95,33 @@ def sha256_of(path: str | Path | None) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def fingerprint_of_model(model: nn.Module) -> str:
+    """Hash of all weights and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(content.numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint_of_data(dataset: Any) -> str:
+    """Hash of the images and labels of a dataset: names, sizes and dates of local files."""
+    digest = hashlib.sha256(str(len(dataset)).encode())
+    if hasattr(dataset, "get_data_info"):
+        for index in range(len(dataset)):
+            for name, value in sorted(dataset.get_data_info(index).items()):
+                if name.endswith("_path") and isinstance(value, str):
+                    digest.update(f"{name} {value} {_stat(value)}".encode())
+    return digest.hexdigest()
+
+
+def _stat(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:  # on a remote storage
+        return None
+    return found.st_size, found.st_mtime_ns

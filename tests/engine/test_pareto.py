@@ -3,17 +3,22 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
+from PIL import Image
 
 from mmsn.evaluation import ParetoReport, frontier
 from mmsn.models import stitched_backbone
+from mmsn.registry import METRICS
 
 SCRIPT = """
 import sys, time
@@ -103,26 +108,141 @@ def interrupted(run, checkpoint, **changes):
     return runner
 
 
-@pytest.mark.parametrize("change", ["checkpoint", "stitches", "chunk"])
-def test_chunks_of_something_else_are_not_used(run, checkpoint, change, tmp_path):
-    first = interrupted(run, checkpoint)
-    changes = {"test_dataloader.batch_size": 1, "test_cfg.chunk": 1, "load_from": checkpoint}
-    if change == "checkpoint":
-        state = torch.load(checkpoint, weights_only=True)
-        state["state_dict"]["decode_head.conv_seg.bias"] += 0.1
-        torch.save(state, tmp_path / "other.pth")
-        changes["load_from"] = str(tmp_path / "other.pth")
-    elif change == "stitches":
-        changes["test_cfg.stitches"] = ["anchors"]
-    else:
-        changes["test_cfg.chunk"] = 2
-    second = run(work_dir=first.work_dir, **changes)
+def resumed(run, first, checkpoint, stitches=4, **changes):
+    """How many of the images a second run in the same folder evaluates, and that run."""
+    standard = {"test_dataloader.batch_size": 1, "test_cfg.chunk": 1, "load_from": checkpoint}
+    second = run(work_dir=first.work_dir, **standard | changes)
     seen = []
     step = second.model.test_step
     second.model.test_step = lambda data: seen.append(1) or step(data)
     second.test()
-    stitches = 2 if change == "stitches" else 4
-    assert len(seen) == 3 * stitches
+    return len(seen) / stitches, second
+
+
+def test_chunks_of_the_same_are_used(run, checkpoint):
+    assert resumed(run, interrupted(run, checkpoint), checkpoint)[0] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"test_cfg.stitches": ["anchors"]},
+        {"test_cfg.chunk": 2},
+        {"test_cfg.fp16": True},
+        {"test_evaluator.iou_metrics": ["mIoU", "mDice"]},
+        {"model.test_cfg": dict(mode="slide", crop_size=(16, 16), stride=(12, 12))},
+        {"test_dataloader.dataset.data_prefix.seg_map_path": "labels"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_chunks_of_another_config_are_not_used(run, checkpoint, shapes, changes):
+    labels = shapes / "labels"
+    if not labels.exists():
+        shutil.copytree(shapes / "annotations/validation", labels)
+    stitches = 2 if "test_cfg.stitches" in changes else 4
+    first = interrupted(run, checkpoint)
+    assert resumed(run, first, checkpoint, stitches, **changes)[0] == 3
+
+
+def test_chunks_of_other_weights_are_not_used(run, checkpoint, tmp_path):
+    first = interrupted(run, checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["decode_head.conv_seg.bias"] += 0.1
+    torch.save(state, tmp_path / "other.pth")
+    assert resumed(run, first, str(tmp_path / "other.pth"))[0] == 3
+    first = interrupted(run, None)  # with the weights that the model has
+    assert resumed(run, first, None, **{"randomness.seed": 1})[0] == 3
+
+
+def test_chunks_of_changed_labels_are_not_used(run, checkpoint, shapes, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(shapes, root)
+    data = {"test_dataloader.dataset.data_root": str(root)}
+    first = interrupted(run, checkpoint, **data)
+    label = sorted((root / "annotations/validation").iterdir())[0]
+    Image.fromarray(255 - np.array(Image.open(label))).save(label)
+    assert resumed(run, first, checkpoint, **data)[0] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no chunk", "cut"])
+def test_a_damaged_chunk_is_evaluated_again(run, checkpoint, content):
+    first = interrupted(run, checkpoint)
+    path = next(Path(first.work_dir).rglob("rank0-chunk00001.pt"))
+    path.write_bytes(path.read_bytes()[:-100] if content == "cut" else content)
+    images, second = resumed(run, first, checkpoint)
+    assert images == 2
+    undisturbed = run(load_from=checkpoint, **{"test_dataloader.batch_size": 1})
+    undisturbed.test()
+    found, expected = (metrics_of(Path(r.work_dir) / "pareto.json") for r in (second, undisturbed))
+    assert found == expected
+
+
+def test_a_shuffled_order_is_refused(run, checkpoint):
+    runner = run(load_from=checkpoint, **{"test_dataloader.sampler.shuffle": True})
+    with pytest.raises(ValueError, match="shuffle=False"):
+        runner.test()
+
+
+@METRICS.register_module()
+class OddMetric(BaseMetric):
+    """A metric that keeps objects, writes files, wants all images and gives more than numbers."""
+
+    def __init__(self, output_dir, plain=True):
+        super().__init__(prefix="odd")
+        self.output_dir, self.plain = output_dir, plain
+
+    def process(self, data_batch, data_samples):
+        for sample in data_samples:
+            path = Path(self.output_dir) / f"{len(self.results)}.npy"
+            np.save(path, sample["pred_sem_seg"]["data"].cpu().numpy())
+            self.results.append(str(path) if self.plain else path)
+
+    def compute_metrics(self, results):
+        if len(results) < 3:
+            raise RuntimeError("needs every image")
+        total = sum(int(np.load(path).sum()) for path in results)
+        return dict(total=total, histogram=np.arange(3), note="text")
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_any_metric_will_do(run, checkpoint, tmp_path, plain):
+    evaluator = [
+        dict(type="IoUMetric", iou_metrics=["mIoU"]),
+        dict(type="mmsn.OddMetric", output_dir=str(tmp_path / "files"), plain=plain),
+    ]
+    changes = dict(load_from=checkpoint, test_evaluator=evaluator)
+    changes["test_dataloader.batch_size"] = 1
+    if not plain:
+        with pytest.raises(ValueError, match=r"no plain data.* set chunk=0"):
+            run(**changes, **{"test_cfg.chunk": 1}).test()
+        changes["test_cfg.chunk"] = 0
+    else:
+        changes["test_cfg.chunk"] = 1
+    runner = run(**changes)
+    runner.test()
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    for result in report.stitches:
+        assert result.metrics.keys() >= {"mIoU", "odd/total"}
+        assert not result.metrics.keys() & {"odd/histogram", "odd/note"}
+        alone = run(**changes | {"test_cfg": dict(type="TestLoop", _delete_=True)})
+        stitched_backbone(alone.model).set_stitch(result.id)
+        assert alone.test()["odd/total"] == result.metrics["odd/total"]
+
+
+def test_without_metrics_there_is_no_report(tool, config, checkpoint, tmp_path, monkeypatch):
+    work_dir = tmp_path / "benchmark"
+    work_dir.mkdir()
+    (work_dir / "pareto.json").write_text("an older one")
+    config.test_evaluator.update(format_only=True, output_dir=str(tmp_path / "out"))
+    config.dump(tmp_path / "config.py")
+    command = ["benchmark.py", str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)]
+    monkeypatch.setattr(sys, "argv", command)
+    tool("benchmark").main()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        f"stitch{i}" for i in (0, 1, 2, 4)
+    ]
+    assert not list(work_dir.glob("pareto.png"))
+    assert not list(work_dir.glob("pareto.partial.json"))
 
 
 def test_slide_inference_shares_work_and_changes_no_number(run, checkpoint):
@@ -160,10 +280,9 @@ def test_a_csv_lies_beside_the_report(run, checkpoint):
     assert len(report["checkpoint_sha256"]) == 64
 
 
-def test_a_chunk_of_no_image_is_refused(run):
-    runner = run(**{"test_cfg.chunk": 0})
-    with pytest.raises(ValueError, match="chunk 0 is not allowed"):
-        runner.test()
+def test_a_chunk_below_no_image_is_refused(run):
+    with pytest.raises(ValueError, match="chunk -1 is not allowed"):
+        run(**{"test_cfg.chunk": -1}).test()
 
 
 def test_class_iou_is_that_of_the_metric_and_latency_is_measured(run, checkpoint):
@@ -199,7 +318,7 @@ def test_the_command_line_benchmarks_and_draws(tool, config, checkpoint, tmp_pat
     args = tool("benchmark").parse_args(
         ["c.py", "k.pth", "--best-of", str(work_dir / "pareto.json"), "1"]
     )
-    chosen = tool("benchmark").best_of(*args.best_of)
+    chosen = tool("benchmark").best_of(args.best_of[0], int(args.best_of[1]))
     assert set(chosen) <= {0, 1, 4}
     assert {0, 1} <= set(chosen)
 

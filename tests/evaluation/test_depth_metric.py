@@ -201,7 +201,7 @@ def test_registered_collected_and_stored(tmp_path):
     assert len(metric.results) == 2  # one entry per image, or ranks would be out of step
     store = ChunkStore(tmp_path, {})
     store.save(0, {0: [metric.results]})
-    assert store.load() == [{0: [metric.results]}]
+    assert store.load([0]) == [{0: [metric.results]}]
     with pytest.warns(UserWarning, match="1 of 2 images"):
         found = evaluator.evaluate(2)
     assert list(found) == [f"depth/{name}" for name in DEPTH_METRICS]
