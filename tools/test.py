@@ -71,7 +71,7 @@ def set_visualization(cfg: Any, show: bool, show_dir: str | None, wait_time: flo
 
 def set_tta(cfg: Any) -> None:
     for key in ("tta_pipeline", "tta_model"):
-        if key not in cfg:
+        if not cfg.get(key):  # None: a base's pipeline that does not serve
             raise SystemExit(f"--tta needs {key} in the config")
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.tta_model.module = cfg.model

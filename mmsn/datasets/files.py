@@ -27,8 +27,11 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def encode(array: NDArray[np.uint8], suffix: str) -> bytes:
-    """An image `(H, W, 3)` RGB or a map `(H, W)` as the bytes of a .png (exact) or .jpg file."""
+def encode(array: NDArray[np.uint8] | NDArray[np.uint16], suffix: str) -> bytes:
+    """An image `(H, W, 3)` RGB or a map `(H, W)` as the bytes of a .png (exact) or .jpg file.
+
+    Maps may have 16 bits, as .png.
+    """
     formats: dict[str, dict[str, Any]] = {
         ".png": {"format": "PNG", "compress_level": 6},
         ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},

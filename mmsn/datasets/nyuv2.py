@@ -1,6 +1,6 @@
 """NYUv2 with the 40 classes of Gupta et al. (CVPR 2013), indoor scenes of 640 x 480 pixels.
 
-`nyuv2_convert.py` makes the files from the official ones. Depth is not read here.
+`nyuv2_convert.py` makes the files from the official ones. Depth is in `nyuv2_depth.py`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class NYUv2SegDataset(BaseSegDataset):
     """
 
     METAINFO = {"classes": CLASSES, "palette": bit_palette(len(CLASSES))}
+    CONVERTER = "nyuv2_seg.py nyu_depth_v2_labeled.mat splits.mat"  # and its inputs
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class NYUv2SegDataset(BaseSegDataset):
         if self.ann_file and not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f"{self.ann_file} does not exist; make the dataset with `python "
-                "tools/dataset_converters/nyuv2_seg.py nyu_depth_v2_labeled.mat splits.mat --out "
+                f"tools/dataset_converters/{self.CONVERTER} --out "
                 f"{self.data_root or 'data/nyuv2'}`, or set data_root"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()

@@ -12,7 +12,7 @@ become, with NNNN the official number from 0001 to 1449,
 
 HDF5 shows MATLAB's arrays with their axes reversed, so width comes before height: each image is
 transposed. The lists are written last: while they are missing, the conversion is not finished.
-Left out on purpose: depth, and the accelerometer and instance data.
+Depth is in `nyuv2_depth_convert.py`. Left out on purpose: accelerometer and instance data.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Converted:
     test: int
     written: int
     ready: int
+    broken: tuple[str, ...] = ()  # a line for each image that had to be left out
 
 
 def convert_nyuv2(
@@ -62,7 +63,7 @@ def convert_nyuv2(
     out = Path(out)
     table = mapping40() if class_mapping is None else read_class_mapping(class_mapping)
     lists = read_splits(splits)
-    with _open(mat) as file:
+    with open_mat(mat) as file:
         _check(file, sum(map(len, lists.values())), own_table=class_mapping is None)
         total = len(file["images"])
         claim_folder(
@@ -132,15 +133,8 @@ def _to40(labels: NDArray[Any], table: NDArray[np.uint8], number: int) -> NDArra
 
 def _check(file: Any, listed: int, own_table: bool) -> None:
     """Refuse a file that is not the official one in shape, count or (if there) object names."""
-    for key, tail in (("images", IMAGE_SHAPE), ("labels", IMAGE_SHAPE[1:])):
-        if key not in file:
-            raise ValueError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
-        shape = file[key].shape
-        if shape[1:] != tail or shape[0] != listed:
-            raise ValueError(
-                f"{key} in {file.filename} is {shape}; {(listed, *tail)} is needed with this "
-                "splits.mat: download the file that is incomplete again"
-            )
+    check_array(file, "images", (listed, *IMAGE_SHAPE))
+    check_array(file, "labels", (listed, *IMAGE_SHAPE[1:]))
     if own_table and "names" in file:
         from .nyuv2 import CLASSES
 
@@ -153,8 +147,23 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
             )
 
 
+def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
+    """Refuse an open `nyu_depth_v2_labeled.mat` whose array `key` is missing or not of `shape`."""
+    if key not in file:
+        raise ValueError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
+    if file[key].shape != shape:
+        raise ValueError(
+            f"{key} in {file.filename} is {file[key].shape}; {shape} is needed with this "
+            "splits.mat: download the file that is incomplete again"
+        )
+
+
 @contextmanager
-def _open(path: str | Path) -> Iterator[Any]:
+def open_mat(path: str | Path) -> Iterator[Any]:
+    """The official file, open for reading.
+
+    Raises ImportError without h5py, FileNotFoundError, and ValueError for another kind of file.
+    """
     try:
         import h5py
     except ImportError as error:

@@ -1,5 +1,6 @@
-"""Results of many stitches: the report, its frontier, its pictures."""
+"""Metrics that mmseg lacks; results of many stitches: the report, its frontier, its pictures."""
 
+from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric, depth_errors
 from mmsn.evaluation.page import write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import (
@@ -12,10 +13,13 @@ from mmsn.evaluation.report import (
 )
 
 __all__ = [
+    "DEPTH_METRICS",
     "LOWER_IS_BETTER",
+    "DepthMetric",
     "ParetoReport",
     "StitchResult",
     "class_gains",
+    "depth_errors",
     "frontier",
     "hypervolume",
     "plot_pareto",

@@ -11,36 +11,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from mmsn.datasets import NYUv2SegDataset, convert_nyuv2
-from mmsn.datasets.nyuv2 import CLASSES
 from mmsn.datasets.nyuv2_convert import read_class_mapping
 from mmsn.datasets.nyuv2_mapping import FURNITURE, OWN_CLASS, STRUCTURE, mapping40
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
-COUNT = 3
-
-
-@pytest.fixture
-def official(tmp_path):
-    """A fake official pair with COUNT images; returns (mat, splits, images NHWC, labels NHW)."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (COUNT, 6, 8, 3), np.uint8).repeat(80, 1).repeat(80, 2)
-    labels = rng.integers(0, 895, (COUNT, 48, 64)).astype(np.uint16).repeat(10, 1).repeat(10, 2)
-    labels[0, 0, 0], labels[0, -1, 0] = 0, 894
-    names = [f"thing {i}" for i in range(1, 895)]
-    for class_id, number in enumerate(OWN_CLASS):
-        names[number - 1] = CLASSES[class_id]
-    mat, splits = tmp_path / "nyu.mat", tmp_path / "splits.mat"
-    with h5py.File(mat, "w") as file:
-        file["images"] = images.transpose(0, 3, 2, 1)
-        file["labels"] = labels.transpose(0, 2, 1)
-        references = np.empty((1, len(names)), h5py.ref_dtype)
-        for i, name in enumerate(names):
-            file[f"#refs#/{i}"] = np.array([[ord(c)] for c in name], np.uint16)
-            references[0, i] = file[f"#refs#/{i}"].ref
-        file.create_dataset("names", data=references, dtype=h5py.ref_dtype)
-    savemat(splits, {"trainNdxs": np.array([[3], [1]]), "testNdxs": np.array([[2]])})
-    return mat, splits, images, labels
 
 
 def test_mapping_has_one_name_for_each_own_class():
@@ -62,7 +37,7 @@ def test_pixels_labels_and_lists_are_exact(official, tmp_path):
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert (out / "train.txt").read_text() == "0001\n0003\n"
     assert (out / "test.txt").read_text() == "0002\n"
-    for i in range(COUNT):
+    for i in range(3):
         image = np.asarray(Image.open(out / f"images/{i + 1:04d}.png"))
         assert image.shape == (480, 640, 3)
         assert np.array_equal(image, images[i])

@@ -1,0 +1,209 @@
+"""NYUv2's depth, from the official labelled file or the raw training list, to 16-bit PNG.
+
+Files hold millimetres, so 0.5 mm is the rounding error, and 0 where there is no depth.
+
+The official `nyu_depth_v2_labeled.mat` has, next to what `nyuv2_convert.py` reads,
+
+    depths     (N, 640, 480) float32, metres, holes filled        -> depths/NNNN.png
+    rawDepths  (N, 640, 480) float32, metres, 0 for a hole        -> raw_depths/NNNN.png
+
+The raw training list, about 24 000 images of the videos, comes as a folder or zip with
+`nyu_train.txt`, `nyu_test.txt` and the files that they name, `SCENE/rgb_NNNNN.jpg` and
+`SCENE/sync_depth_NNNNN.png` (millimetres already). It becomes mmseg's layout,
+
+    {images,annotations}/{train,test}/SCENE_NNNNN.{jpg,png}
+
+Unlike mmseg's converter this one leaves its source as it is, looks into every file, and continues
+after an interruption.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .files import Progress, claim_folder, encode, write_whole
+from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat
+
+FOLDERS = {"depths": "depths", "rawDepths": "raw_depths"}
+MILLIMETRES = 1000
+Source = Path | zipfile.Path
+
+
+def convert_nyuv2_depths(
+    mat: str | Path, out: str | Path, progress: Progress | None = None
+) -> tuple[int, int]:
+    """Write `depths` and `raw_depths` into `out`; a call after an interruption continues.
+
+    Returns the numbers of images written by this call and found ready.
+
+    Raises FileNotFoundError for a missing input and ValueError for one of unexpected content.
+    """
+    out, written = Path(out), 0
+    with open_mat(mat) as file:
+        total = len(file["images"]) if "images" in file else 0
+        for key, folder in FOLDERS.items():
+            check_array(file, key, (total, *IMAGE_SHAPE[1:]))
+            claim_folder(out / folder, {"dataset": f"NYUv2 {key}, millimetres", "count": total})
+        for i in range(total):
+            paths = {key: out / f"{folder}/{i + 1:04d}.png" for key, folder in FOLDERS.items()}
+            if not all(path.exists() for path in paths.values()):
+                for key, path in paths.items():
+                    try:
+                        metres = file[key][i].T
+                    except OSError as error:
+                        raise ValueError(
+                            f"{key} of image {i + 1} in {mat} cannot be read ({error}); "
+                            "download the file again"
+                        ) from error
+                    write_whole(path, encode(to_millimetres(metres, f"{key} {i + 1}"), ".png"))
+                written += 1
+            if progress:
+                progress(i + 1, total)
+    return written, total - written
+
+
+def to_millimetres(metres: NDArray[Any], name: str) -> NDArray[np.uint16]:
+    """Round to whole millimetres; what is no finite number becomes 0.
+
+    Raises ValueError for depth below 0 or above 65.535 m.
+    """
+    values = np.where(np.isfinite(metres), metres, 0) * MILLIMETRES
+    low, high = values.min(), values.max()
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        wrong = (low if low < 0 else high) / MILLIMETRES
+        raise ValueError(
+            f"{name} holds {wrong:.4g} m; 0 to 65.535 m is allowed: give the official "
+            "nyu_depth_v2_labeled.mat"
+        )
+    return np.rint(values).astype(np.uint16)
+
+
+def convert_nyuv2_raw(
+    source: str | Path, out: str | Path, progress: Progress | None = None
+) -> Converted:
+    """Copy the raw training list into mmseg's layout; a call after an interruption continues.
+
+    `source` is a folder or a .zip; the lists are in it or in its only folder. Pairs that are
+    missing or damaged are left out and named in the result's `broken`, a line each.
+
+    Raises FileNotFoundError where there is no source or no list, and ValueError for a damaged zip.
+    """
+    root, out = _find_lists(source), Path(out)
+    pairs = {split: _read_list(root / f"nyu_{split}.txt") for split in ("train", "test")}
+    total = sum(map(len, pairs.values()))
+    done = written = 0
+    counts, broken = dict.fromkeys(pairs, 0), []
+    for split, lines in pairs.items():
+        for kind in ("images", "annotations"):
+            (out / kind / split).mkdir(parents=True, exist_ok=True)
+        for image, depth in lines:
+            try:
+                name = _joint_name(image, depth)
+                targets = [
+                    (out / f"annotations/{split}/{name}.png", depth, _check_depth),
+                    (out / f"images/{split}/{name}.jpg", image, _check_image),
+                ]
+                if not all(path.exists() for path, *_ in targets):
+                    contents = [check(_read(root, split, item)) for _, item, check in targets]
+                    for (path, *_), content in zip(targets, contents, strict=True):
+                        write_whole(path, content)
+                    written += 1
+                counts[split] += 1
+            except _Broken as error:
+                broken.append(f"{split} image {image}: {error}")
+            done += 1
+            if progress:
+                progress(done, total)
+    ready = sum(counts.values()) - written
+    return Converted(counts["train"], counts["test"], written, ready, tuple(broken))
+
+
+class _Broken(ValueError):
+    """Why one pair cannot be used."""
+
+
+def _find_lists(source: str | Path) -> Source:
+    """The folder, perhaps inside a zip, that holds `nyu_train.txt`."""
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; give the folder or zip of the raw list")
+    root: Source = path
+    if path.is_file():
+        try:
+            root = zipfile.Path(path)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path} is no complete zip ({error}); download it again") from error
+    folders = [child for child in root.iterdir() if child.is_dir()]
+    for candidate in (root, *folders):
+        if (candidate / "nyu_train.txt").is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"{path} has no nyu_train.txt; put it and nyu_test.txt beside the folders of scenes"
+    )
+
+
+def _read_list(path: Source) -> list[tuple[str, str]]:
+    """Pairs (image, depth) of a list; its third column, a focal length, is not used."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; put it beside nyu_train.txt")
+    rows = [line.split() for line in path.read_text().splitlines()]
+    rows = [row for row in rows if row]
+    short = [row for row in rows if len(row) < 2]
+    if short:
+        raise ValueError(f"{path} has the line {short[0]}; an image and a depth map are needed")
+    return [(row[0].strip("/"), row[1].strip("/")) for row in rows]
+
+
+def _joint_name(image: str, depth: str) -> str:
+    """`SCENE_NNNNN`, as mmseg names both files of a pair."""
+    found = [
+        re.fullmatch(rf"(?:.*/)?([^/]+)/{stem}_(\d+)\.{suffix}", item)
+        for item, stem, suffix in ((image, "rgb", "jpg"), (depth, "sync_depth", "png"))
+    ]
+    names = ["_".join(match.groups()) if match else "" for match in found]
+    if not names[0] or names[0] != names[1]:
+        raise _Broken(f"does not belong to {depth}; SCENE/rgb_N.jpg, SCENE/sync_depth_N.png do")
+    return names[0]
+
+
+def _read(root: Source, split: str, item: str) -> bytes:
+    """A listed file, which may lie in a folder named after the split."""
+    for path in (root / item, root / split / item):
+        if path.is_file():
+            try:
+                return path.read_bytes()
+            except (OSError, zipfile.BadZipFile, zlib.error) as error:
+                raise _Broken(f"{item} cannot be read ({error})") from error
+    raise _Broken(f"{item} is missing")
+
+
+def _check_image(content: bytes) -> bytes:
+    _decode(content, "image")
+    return content
+
+
+def _check_depth(content: bytes) -> bytes:
+    mode = _decode(content, "depth map").mode
+    if not mode.startswith("I"):
+        raise _Broken(f"its depth map has pixels of type {mode!r}; 16-bit millimetres are needed")
+    return content
+
+
+def _decode(content: bytes, what: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        raise _Broken(f"its {what} is damaged ({error})") from error
+    if (image.width, image.height) != IMAGE_SHAPE[1:]:
+        raise _Broken(f"its {what} has {image.width}x{image.height} pixels; 640x480 are needed")
+    return image
