@@ -70,14 +70,17 @@ class DPTDepthHead(DepthRegression, DPTHead):
     """The depth head of DPT (Ranftl et al., 2021), as SN-Netv2 uses it.
 
     Modifications of mmseg's ``DPTHead``, which is the one for segmentation: the last convolution
-    is DPT's three with a doubling of the resolution between them, and no norm is the default.
+    is DPT's three with a doubling of the resolution between them, no norm is the default, and
+    ``embed_dims`` is known from ``in_channels``.
 
     Args:
+        in_channels: width of each of the four levels, which is the same.
         options: as ``DPTHead`` and ``DepthRegression``.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**dict(norm_cfg=None, input_transform="multiple_select") | options)
+    def __init__(self, in_channels: Sequence[int], **options: Any) -> None:
+        options = dict(norm_cfg=None, input_transform="multiple_select") | options
+        super().__init__(in_channels=list(in_channels), embed_dims=in_channels[0], **options)
         width = self.channels // 2
         self.conv_seg = nn.Sequential(
             nn.Conv2d(self.channels, width, 3, padding=1),

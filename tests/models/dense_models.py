@@ -19,7 +19,6 @@ BACKBONE = dict(
 )
 DPT = dict(
     type="mmsn.DPTDepthHead",
-    embed_dims=24,
     post_process_channels=[4, 8, 8, 8],
     readout_type="project",
     in_channels=[24] * 4,

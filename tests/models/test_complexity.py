@@ -74,7 +74,6 @@ def dpt():
             ),
             decode_head=dict(
                 type="mmsn.DPTDepthHead",
-                embed_dims=1024,
                 post_process_channels=[96, 192, 384, 768],
                 readout_type="project",
                 in_channels=[1024] * 4,

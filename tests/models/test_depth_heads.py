@@ -16,7 +16,6 @@ NORM = dict(type="BN")
 HEADS = {
     "dpt": dict(
         type="mmsn.DPTDepthHead",
-        embed_dims=8,
         post_process_channels=[2, 4, 8, 16],
         readout_type="project",
         **MAPS,
@@ -80,7 +79,7 @@ def test_the_decoder_is_mmsegs_and_the_output_its_squashed_features(name, base):
     assert torch.allclose(depth, expected, atol=1e-5)
     plain = {k: v for k, v in HEADS[name].items() if k != "type"}
     if name == "dpt":
-        plain |= dict(norm_cfg=None, input_transform="multiple_select")
+        plain |= dict(norm_cfg=None, input_transform="multiple_select", embed_dims=8)
     twin = base(num_classes=3, dropout_ratio=0.0, **plain).eval()
     shared = {k: v for k, v in head.state_dict().items() if not k.startswith("conv_seg")}
     twin.load_state_dict(twin.state_dict() | shared)
