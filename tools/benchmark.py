@@ -43,12 +43,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def best_of(report_path: str, count: str) -> list[int]:
     """Ids of the best stitches per budget group of an earlier report."""
-    from mmsn.evaluation import LOWER_IS_BETTER, ParetoReport
+    from mmsn.evaluation import ParetoReport, lower_is_better
     from mmsn.stitching import best_per_group, budget_groups, default_step
 
     report = ParetoReport.load(report_path)
     metric = report.default_metric()
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if lower_is_better(metric) else 1
     macs = {r.id: r.macs for r in report.stitches}
     units = min(stop for r in report.stitches if r.kind == "anchor" for _, _, stop in r.segments)
     groups = budget_groups(macs, default_step(macs, units))

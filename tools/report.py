@@ -8,6 +8,7 @@ The published ADE20K curve is docs/results/published_ade20k_deit3-s-l.json.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("reports", nargs="+", help="pareto.json files; several are overlaid")
     parser.add_argument("--out", default="report", help="folder to write (%(default)s)")
-    parser.add_argument("--metric", help="by default mIoU, or else the first metric")
+    parser.add_argument("--metric", help="by default mIoU, else rmse, else the first metric")
     parser.add_argument("--axis", choices=("macs", "latency"), default="macs")
     parser.add_argument(
         "--alone",
@@ -35,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
     from mmsn.evaluation import (
-        LOWER_IS_BETTER,
         ParetoReport,
         hypervolume,
+        lower_is_better,
         plot_pareto,
         write_page,
     )
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     (out / "pareto.md").write_text("\n".join(sections))
     most = max(result.macs for report in reports for result in report.stitches)
     values = [s.metrics[metric] for report in reports for s in report.stitches]
-    worst = max(values) if metric in LOWER_IS_BETTER else 0.0
+    values = [value for value in values if not math.isnan(value)]
+    worst = max(values, default=0.0) if lower_is_better(metric) else 0.0
     for report in reports:
         print(report.table(metric))
         volume = hypervolume(report.stitches, metric, most, worst)

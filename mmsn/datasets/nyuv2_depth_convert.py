@@ -76,7 +76,7 @@ def to_millimetres(metres: NDArray[Any], name: str) -> NDArray[np.uint16]:
 
     Raises ValueError for depth below 0 or above 65.535 m.
     """
-    values = np.where(np.isfinite(metres), metres, 0) * MILLIMETRES
+    values = np.where(np.isfinite(metres), metres, 0).astype(np.float64) * MILLIMETRES
     low, high = values.min(), values.max()
     if low < 0 or high > np.iinfo(np.uint16).max:
         wrong = (low if low < 0 else high) / MILLIMETRES

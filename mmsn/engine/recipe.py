@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 
-from mmsn.evaluation import ParetoReport, plot_pareto
-from mmsn.evaluation.baseline import most_frequent_class
+from mmsn.evaluation import DepthMetric, ParetoReport, plot_pareto, shown
+from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
@@ -100,14 +101,28 @@ def _check(step: Step) -> None:
         )
 
 
-def floor_of(config: Config) -> dict[str, float]:
-    """Metrics of the most frequent class on a config's test images."""
+def floors_of(config: Config) -> dict[str, dict[str, float]]:
+    """What needs no network reaches on a config's test images, by name.
+
+    The most frequent class where there are labels, and constant depth where `mmsn.DepthMetric`
+    scores them.
+    """
     init_default_scope(config.default_scope)
     dataset = DATASETS.build(config.test_dataloader.dataset)
-    labels = (
-        np.asarray(dataset[i]["data_samples"].gt_sem_seg.data[0]) for i in range(len(dataset))
-    )
-    return most_frequent_class(labels, len(dataset.metainfo["classes"]))
+
+    def truths(key: str) -> Iterator[torch.Tensor]:
+        return (dataset[i]["data_samples"].get(key).data[0] for i in range(len(dataset)))
+
+    floors = {}
+    given = dataset[0]["data_samples"]
+    if "gt_sem_seg" in given:
+        labels = (np.asarray(label) for label in truths("gt_sem_seg"))
+        classes = len(dataset.metainfo["classes"])
+        floors["most frequent class"] = most_frequent_class(labels, classes)
+    for metric in Evaluator(config.test_evaluator).metrics:
+        if isinstance(metric, DepthMetric):
+            floors["constant depth"] = constant_depth(lambda: truths("gt_depth_map"), metric)
+    return floors
 
 
 def stitch_from_anchors(
@@ -156,12 +171,12 @@ def stitch_from_anchors(
     report = run(stitched)
 
     metric = report.default_metric()
-    floor = floor_of(stitched.config).get(metric, math.nan)
+    floors = floors_of(stitched.config)
     alone = {
         step.name: (others[step.name].stitches[0].macs / 1e9, _value(others[step.name], metric))
         for step in anchors
     }
-    levels = [("most frequent class", floor)] if math.isfinite(floor) else []
+    levels = [(name, values[metric]) for name, values in floors.items() if metric in values]
     levels += [(step.name, _value(others[step.name], metric)) for step in probes]
     report.save(work_dir / "pareto.json")
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
@@ -169,9 +184,9 @@ def stitch_from_anchors(
     console.rule("result")
     print(report.table(metric))
     for name, (gflops, value) in alone.items():
-        print(f"trained alone: {name}: {metric} {value:.2f} at {gflops:.4g} GFLOPs")
+        print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:
-        print(f"to compare with: {name}: {metric} {value:.2f}")
+        print(f"to compare with: {name}: {metric} {shown(value)}")
     print(f"the curve: {work_dir / 'pareto.png'}; {(time.monotonic() - start) / 60:.1f} minutes")
     return report
 

@@ -10,6 +10,8 @@ from mmsn.evaluation.report import (
     class_gains,
     frontier,
     hypervolume,
+    lower_is_better,
+    shown,
 )
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "depth_errors",
     "frontier",
     "hypervolume",
+    "lower_is_better",
     "plot_pareto",
+    "shown",
     "write_page",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+import torch
+
+from mmsn.evaluation.depth_metric import DepthMetric
 
 
 def most_frequent_class(
@@ -27,3 +30,26 @@ def most_frequent_class(
         raise ValueError("there is no labelled pixel to count")
     share = 100 * counts.max() / counts.sum()
     return {"aAcc": float(share), "mIoU": float(share / np.count_nonzero(counts))}
+
+
+def constant_depth(
+    maps: Callable[[], Iterable[torch.Tensor]], metric: DepthMetric
+) -> dict[str, float]:
+    """Depth metrics of calling every pixel the mean depth of these very images.
+
+    Args:
+        maps: gives the (H, W) depth maps in metres; called twice, so that they need not all be in
+            memory.
+        metric: scores them, and says which depths are valid. It has to be a fresh one.
+    """
+    total, count = 0.0, 0
+    for truth in maps():
+        valid = truth[metric.valid(truth)]
+        total, count = total + valid.double().sum().item(), count + valid.numel()
+    if not count:
+        raise ValueError("there is no valid depth to average")
+    for truth in maps():
+        constant = torch.full_like(truth, total / count)
+        samples = dict(pred_depth_map=dict(data=constant), gt_depth_map=dict(data=truth))
+        metric.process({}, [samples])
+    return metric.compute_metrics(metric.results)

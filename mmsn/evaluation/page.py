@@ -14,7 +14,15 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from mmsn.evaluation.plot import KIND_STYLES, axis_label, run_colors
-from mmsn.evaluation.report import Axis, ParetoReport, StitchResult, class_gains, frontier
+from mmsn.evaluation.report import (
+    Axis,
+    ParetoReport,
+    StitchResult,
+    class_gains,
+    frontier,
+    metric_label,
+    shown,
+)
 
 _SYMBOLS = {
     "anchor": "square",
@@ -74,15 +82,18 @@ def write_page(
             mode="markers",
             marker=dict(symbol="star", size=15, color="#E69F00", line=dict(width=1, color="black")),
             name="trained alone",
-            text=[html.escape(name) for name in alone],
-            hovertemplate="%{text}<br>%{x:.4g} GFLOPs, %{y:.2f}<extra></extra>",
+            text=[
+                f"{html.escape(name)}<br>{gflops:.4g} GFLOPs, {shown(value)}"
+                for name, (gflops, value) in alone.items()
+            ],
+            hovertemplate="%{text}<extra></extra>",
         )
     figure.update_layout(
         template="simple_white",
         height=560,
         margin=dict(l=60, r=20, t=30, b=60),
         xaxis_title=axis_label(reports, axis),
-        yaxis_title=metric,
+        yaxis_title=metric_label(metric),
         hoverlabel=dict(align="left"),
     )
     plot = figure.to_html(full_html=False, include_plotlyjs=True, post_script=_CLICK)
@@ -145,7 +156,7 @@ def _add_run(
 def _hover(result: StitchResult) -> str:
     lines = [f"<b>stitch {result.id}</b> ({result.kind})", html.escape(result.segment_text())]
     lines.append(f"{result.macs / 1e9:.4g} GFLOPs, {result.params / 1e6:.4g} M parameters")
-    lines += [f"{name} {value:.2f}" for name, value in result.metrics.items()]
+    lines += [f"{name} {shown(value)}" for name, value in result.metrics.items()]
     if result.latency:
         lines.append(f"{result.latency.p50_ms:.3g} ms (p90 {result.latency.p90_ms:.3g})")
     return "<br>".join(lines)
@@ -162,7 +173,7 @@ def _tables(report: ParetoReport, metric: str) -> str:
         rows.append(
             f"<tr><td>{r.id}</td><td class='text'>{html.escape(r.segment_text())}</td>"
             f"<td>{r.macs / 1e9:.4g}</td><td>{r.params / 1e6:.4g}</td>"
-            f"<td>{r.metrics[metric]:.2f}</td></tr>"
+            f"<td>{shown(r.metrics[metric])}</td></tr>"
         )
     rows.append("</table>")
     gains = class_gains(report)

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmsn.evaluation.report import Axis, ParetoReport, frontier
+from mmsn.evaluation.report import Axis, ParetoReport, frontier, metric_label, shown
 
 KIND_STYLES = {  # colours of the Okabe-Ito palette, which colour-blind readers can tell apart
     "anchor": ("s", "#000000", "anchor"),
@@ -79,11 +79,11 @@ def plot_pareto(
             color="0.5",
             linestyle=":" if inside else "",
             linewidth=1,
-            label=f"{name}: {value:.1f}" + ("" if inside else " (out of view)"),
+            label=f"{name}: {shown(value)}" + ("" if inside else " (out of view)"),
         )
     axes.set_ylim(low, high)
     axes.set_xlabel(axis_label(reports, axis))
-    axes.set_ylabel(metric)
+    axes.set_ylabel(metric_label(metric))
     axes.set_title(reports[0].title if len(reports) == 1 else "", fontsize=10)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)

@@ -25,6 +25,24 @@ from rich.table import Table
 Axis = Literal["macs", "latency"]
 # Metrics of which less is better; every other is taken as "more is better".
 LOWER_IS_BETTER = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
+UNITS = {"mIoU": "%", "mAcc": "%", "aAcc": "%", "rmse": "m", "sq_rel": "m"}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less is better; a prefix, as in ``depth/rmse``, does not matter."""
+    return metric.rpartition("/")[2] in LOWER_IS_BETTER
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name for an axis, with its unit and, where less is better, with that."""
+    unit = UNITS.get(metric.rpartition("/")[2])
+    notes = [*([unit] if unit else []), *(["lower is better"] if lower_is_better(metric) else [])]
+    return f"{metric} ({', '.join(notes)})" if notes else metric
+
+
+def shown(value: float) -> str:
+    """A metric's value with four significant digits: 45.57 percent, and 0.5131 metres as well."""
+    return f"{value:#.4g}"
 
 
 class Latency(BaseModel):
@@ -133,11 +151,15 @@ class ParetoReport(BaseModel):
             raise ValueError(f"{path} is no Pareto report: {where}: {first['msg']}") from None
 
     def default_metric(self) -> str:
-        """``mIoU`` if it was measured, else the first metric."""
+        """``mIoU`` if it was measured, else ``rmse``, else the first metric.
+
+        Of the depth metrics RMSE is metres, which a reader can judge without a table of others.
+        """
         names = list(self.stitches[0].metrics) if self.stitches else []
         if not names:
             raise ValueError(f"report {self.title!r} holds no metrics")
-        return "mIoU" if "mIoU" in names else names[0]
+        known = [n for k in ("mIoU", "rmse") for n in names if n.rpartition("/")[2] == k]
+        return (known or names)[0]
 
     def markdown(self, metric: str | None = None) -> str:
         """The Pareto frontier as a Markdown table."""
@@ -148,7 +170,7 @@ class ParetoReport(BaseModel):
         ]
         lines += [
             f"| {r.id} | {r.kind} | {r.segment_text()} | {r.macs / 1e9:.4g} "
-            f"| {r.params / 1e6:.4g} | {r.metrics[metric]:.2f} |"
+            f"| {r.params / 1e6:.4g} | {shown(r.metrics[metric])} |"
             for r in frontier(self.stitches, metric)
         ]
         return "\n".join(lines) + "\n"
@@ -167,7 +189,7 @@ class ParetoReport(BaseModel):
                 result.segment_text(),
                 f"{result.macs / 1e9:.4g}",
                 f"{result.params / 1e6:.4g}",
-                f"{result.metrics[metric]:.4g}",
+                shown(result.metrics[metric]),
                 "*" if result.id in best else "",
             )
         text = io.StringIO()
@@ -210,14 +232,14 @@ def hypervolume(
 
 def class_gains(report: ParetoReport) -> list[tuple[str, list[float]]]:
     """IoU of each class along the frontier of mIoU, sorted by what the dear end gains."""
-    along = frontier([r for r in report.stitches if r.class_iou], "mIoU")
+    along = frontier([r for r in report.stitches if r.class_iou and "mIoU" in r.metrics], "mIoU")
     columns = [r.class_iou for r in along if r.class_iou]
     rows = [(n, [c[k] for c in columns]) for k, n in enumerate(report.classes)] if columns else []
     return sorted(rows, key=lambda row: row[1][0] - row[1][-1])
 
 
 def _sign(metric: str) -> float:
-    return -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return -1.0 if lower_is_better(metric) else 1.0
 
 
 def software_versions() -> dict[str, str]:

@@ -17,8 +17,9 @@ from mmsn.evaluation import (
     plot_pareto,
     write_page,
 )
-from mmsn.evaluation.baseline import most_frequent_class
-from mmsn.evaluation.report import Latency
+from mmsn.evaluation.baseline import constant_depth, most_frequent_class
+from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric
+from mmsn.evaluation.report import Latency, metric_label, shown
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,6 +176,75 @@ def test_the_most_frequent_class_agrees_with_the_metric_of_mmseg():
 def test_no_labelled_pixel_is_refused():
     with pytest.raises(ValueError, match="no labelled pixel"):
         most_frequent_class([np.full((2, 2), 255)], 3)
+
+
+def test_constant_depth_is_the_mean_of_what_is_valid():
+    import torch
+
+    maps = [torch.tensor([[1.0, 0.0], [2.0, np.nan]]), torch.tensor([[6.0, 11.0], [0.0, np.inf]])]
+    found = constant_depth(lambda: iter(maps), DepthMetric(eigen_crop=False))
+    # 3 m everywhere: errors of 2 and 1 in one image, and of 3 in the other
+    assert found["rmse"] == pytest.approx((np.sqrt(2.5) + 3) / 2)
+    with pytest.raises(ValueError, match="no valid depth to average"):
+        constant_depth(lambda: iter([maps[0] * 0]), DepthMetric(eigen_crop=False))
+
+
+def depth_report(prefix=""):
+    """Three stitches with depth metrics; the one in the middle is worse than the cheapest."""
+    results = []
+    for i, (macs, rmse) in enumerate([(5, 0.51312), (7, 0.5242), (9, 0.38734)]):
+        metrics = {f"{prefix}{k}": 0.9 if k[:1] == "d" else 0.1 for k in DEPTH_METRICS}
+        metrics[f"{prefix}rmse"] = rmse
+        one = result(i, macs * 10**9, 0.0)
+        results.append(one.model_copy(update=dict(metrics=metrics)))
+    return report(*results)
+
+
+@pytest.mark.parametrize("prefix", ["", "depth/"])
+def test_depth_is_reported_by_rmse_and_less_is_better(prefix, tmp_path):
+    mine = depth_report(prefix)
+    metric = mine.default_metric()
+    assert metric == f"{prefix}rmse"
+    assert [r.id for r in frontier(mine.stitches, metric)] == [0, 2]
+    assert hypervolume(mine.stitches, metric, 9e9, 0.6) == pytest.approx(4 * (0.6 - 0.51312))
+    assert [line.split("|")[-2].strip() for line in mine.markdown().splitlines()[2:]] == [
+        "0.5131",
+        "0.3873",
+    ]
+    rows = [line for line in mine.table().splitlines() if "anchor" in line]
+    assert [("*" in row) for row in rows] == [True, False, True]
+    assert "0.5242" in rows[1]
+    assert class_gains(mine) == []
+    plot_pareto(mine, tmp_path / "x.svg", levels=[("constant depth", 0.5171)])
+    assert f"<!-- {prefix}rmse (m, lower is better) -->" in (tmp_path / "x.svg").read_text()
+    assert "<!-- constant depth: 0.5171 -->" in (tmp_path / "x.svg").read_text()
+    write_page([mine], tmp_path / "x.html", alone={"alone": (5.0, 0.41236)})
+    page = (tmp_path / "x.html").read_text()
+    assert "<td>0.3873</td>" in page
+    assert f"{prefix}rmse 0.5242" in page.replace("\\u002f", "/")
+    assert "5 GFLOPs, 0.4124" in page
+    assert "IoU of each class" not in page
+
+
+def test_both_tasks_are_reported_by_iou_first():
+    both = depth_report()
+    for r in both.stitches:
+        r.metrics["mIoU"] = 40.0
+    assert both.default_metric() == "mIoU"
+
+
+def test_labels_and_digits():
+    assert metric_label("mIoU") == "mIoU (%)"
+    assert metric_label("depth/rmse") == "depth/rmse (m, lower is better)"
+    assert metric_label("abs_rel") == "abs_rel (lower is better)"
+    assert metric_label("d1") == "d1"
+    assert [shown(v) for v in (45.5, 0.5131, 5.12345, 100, float("nan"))] == [
+        "45.50",
+        "0.5131",
+        "5.123",
+        "100.0",
+        "nan",
+    ]
 
 
 def test_hypervolume_is_the_area_to_the_reference_point():

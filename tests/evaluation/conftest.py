@@ -1,0 +1,92 @@
+"""A depth estimator and a dataset so small that testing all stitches takes a second."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmsn.datasets.files import encode
+from tests.models.conftest import tiny_anchor
+
+HEIGHT, WIDTH = 32, 48
+
+
+@pytest.fixture
+def depth_config(tmp_path):
+    """Three images with depth in whole millimetres, and stitches 0, 1, 2 and 4; see `checkpoint`.
+
+    mmseg's DepthEstimator under a head of one channel; the second image has no valid depth.
+    """
+    root, rng = tmp_path / "data", np.random.default_rng(0)
+    for folder in ("images", "depths"):
+        (root / folder).mkdir(parents=True)
+    for i in range(3):
+        image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+        depth = rng.integers(500, 9000, (HEIGHT, WIDTH)).astype(np.uint16) * (i != 1)
+        depth[:4] = 0
+        (root / f"images/{i}.png").write_bytes(encode(image, ".png"))
+        (root / f"depths/{i}.png").write_bytes(encode(depth.astype(np.uint16), ".png"))
+    config = Config(
+        dict(
+            custom_imports=dict(imports=["mmsn"]),
+            default_scope="mmseg",
+            work_dir=str(tmp_path / "run"),
+            model=dict(
+                type="DepthEstimator",
+                data_preprocessor=dict(
+                    type="SegDataPreProcessor", mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True
+                ),
+                backbone=dict(
+                    type="mmsn.StitchedViT",
+                    anchors=[tiny_anchor(16, 2), tiny_anchor(24, 4)],
+                    img_size=(HEIGHT, WIDTH),
+                    out_indices=(1, 3),
+                    rank=2,
+                ),
+                decode_head=dict(
+                    type="FCNHead",
+                    in_channels=24,
+                    in_index=1,
+                    channels=8,
+                    num_convs=1,
+                    concat_input=False,
+                    num_classes=1,
+                    norm_cfg=dict(type="BN"),
+                ),
+                test_cfg=dict(mode="whole"),
+            ),
+            test_dataloader=dict(
+                batch_size=2,
+                num_workers=0,
+                sampler=dict(type="DefaultSampler", shuffle=False),
+                dataset=dict(
+                    type="mmsn.NYUv2DepthDataset",
+                    data_root=str(root),
+                    data_prefix=dict(img_path="images", depth_map_path="depths"),
+                    pipeline=[
+                        dict(type="LoadImageFromFile"),
+                        dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3),
+                        dict(type="PackSegInputs"),
+                    ],
+                ),
+            ),
+            test_evaluator=dict(type="mmsn.DepthMetric", eigen_crop=False),
+            test_cfg=dict(type="mmsn.ParetoTestLoop", chunk=2),
+        )
+    )
+    config.dump(tmp_path / "depth.py")
+    return Config.fromfile(tmp_path / "depth.py")
+
+
+@pytest.fixture
+def depth_checkpoint(depth_config, tmp_path):
+    """Random weights of `depth_config`, whose predictions are of the order of metres."""
+    init_default_scope("mmseg")
+    model = MODELS.build(depth_config.model)
+    model.init_weights()
+    model.decode_head.conv_seg.bias.data += 3.0
+    model.decode_head.conv_seg.weight.data *= 50.0
+    path = tmp_path / "depth.pth"
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta={})), path)
+    return str(path)

@@ -1,0 +1,105 @@
+"""Draw image, ground truth, predicted depth and error side by side, a file per test image.
+
+python tools/depth_pictures.py CONFIG CHECKPOINT --stitch 0 25 1 --images 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from _run_args import load_config, new_parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = new_parser(__doc__ or "")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--stitch",
+        nargs="+",
+        default=[],
+        help="ids, or words: all, anchors, middle, sl, ls, lsl, sls; a row for each "
+        "(default: anchors, unless there is a budget)",
+    )
+    parser.add_argument(
+        "--budget",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="GFLOPS",
+        help="the dearest stitch that takes at most so many GFLOPs (multiply-accumulates)",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--indices", nargs="+", type=int, help="of the test dataset, from 0 on")
+    which.add_argument(
+        "--images", type=int, default=4, help="so many, evenly spread over the test dataset (4)"
+    )
+    parser.add_argument("--out", help="folder (default: depth_pictures in the work_dir)")
+    parser.add_argument("--device", default="cpu", help="for example cuda:0 (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def choose_images(size: int, indices: list[int] | None, images: int) -> list[int]:
+    """Indices of the images to draw. Raises ValueError for one that does not exist."""
+    if indices is None:
+        if images < 1:
+            raise ValueError(f"--images {images}: give 1 or more")
+        images = min(images, size)
+        return [(2 * k + 1) * size // (2 * images) for k in range(images)]
+    wrong = [index for index in indices if not 0 <= index < size]
+    if wrong:
+        raise ValueError(f"--indices {wrong[0]}: the test dataset has 0 to {size - 1}")
+    return indices
+
+
+def depth_metric(cfg: Any) -> Any:
+    """The ``mmsn.DepthMetric`` of a config. Raises ValueError where there is none."""
+    from mmengine.evaluator import Evaluator
+
+    from mmsn.evaluation import DepthMetric
+
+    for metric in Evaluator(cfg.test_evaluator).metrics:
+        if isinstance(metric, DepthMetric):
+            return metric
+    raise ValueError(f"{cfg.filename} has no mmsn.DepthMetric in test_evaluator; add it")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    cfg = load_config(args)
+    from mmengine.registry import DATASETS, init_default_scope
+    from mmseg.apis import init_model
+    from rich.progress import track
+
+    from mmsn.evaluation.depth_pictures import save_depth_pictures
+    from mmsn.models import segmentor_macs, stitched_backbone
+    from mmsn.stitching import largest_within, resolve
+
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    try:
+        if not Path(args.checkpoint).is_file():
+            raise FileNotFoundError(f"{args.checkpoint} does not exist; give a checkpoint file")
+        metric = depth_metric(cfg)
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        indices = choose_images(len(dataset), args.indices, args.images)
+        model = init_model(cfg, args.checkpoint, device=args.device)
+        backbone = stitched_backbone(model)
+        macs = segmentor_macs(model, backbone.img_size)
+        words = [int(w) if w.isdigit() else w for w in args.stitch]
+        words = words or ([] if args.budget else ["anchors"])
+        stitches = [*resolve(backbone.space, macs, words)]
+        stitches += [largest_within(macs, budget * 1e9) for budget in args.budget]
+        folder = args.out or Path(cfg.work_dir) / "depth_pictures"
+        for index in track(indices, "drawing"):
+            (path,) = save_depth_pictures(model, dataset, [index], stitches, metric, folder)
+            print(path)
+    except (OSError, LookupError, ValueError) as error:
+        raise SystemExit(
+            str(error.args[0]) if isinstance(error, LookupError) else str(error)
+        ) from None
+
+
+if __name__ == "__main__":
+    main()
