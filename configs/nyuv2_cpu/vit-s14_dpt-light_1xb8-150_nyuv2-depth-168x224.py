@@ -22,9 +22,9 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=300),
+    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=150),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=10_000)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=150, val_interval=10_000)
 custom_hooks = []
 # Tested once, when it is trained.
 val_cfg = val_dataloader = val_evaluator = None
