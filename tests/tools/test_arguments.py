@@ -134,3 +134,13 @@ def test_test_options_change_the_config(tool: Tool) -> None:
         type="SegVisualizationHook", draw=True, show=True, wait_time=1.0
     )
     assert cfg.visualizer.save_dir == "d"
+
+
+def test_output_is_of_label_maps(tool: Tool) -> None:
+    test = tool("test")
+    depth, iou = dict(type="mmsn.DepthMetric"), dict(type="IoUMetric")
+    cfg = Config(dict(test_evaluator=[iou, depth]))
+    test.set_output(cfg, "o")
+    assert cfg.test_evaluator == [iou | dict(output_dir="o", keep_results=True), depth]
+    with pytest.raises(SystemExit, match=r"tools/depth_pictures\.py"):
+        test.set_output(Config(dict(test_evaluator=depth)), "o")
