@@ -98,7 +98,14 @@ EXTRAS = {
         "regex",
         "setuptools<82",
     ],
-    "test": ["pytest>=8", "hypothesis>=6", "scipy>=1.11", "fvcore>=0.1.5", "h5py>=3.10"],
+    "test": [
+        "pytest>=8",
+        "hypothesis>=6",
+        "scipy>=1.11",
+        "fvcore>=0.1.5",
+        "h5py>=3.10",
+        "playwright>=1.40",  # drives a Chromium or Chrome that is installed; it brings none
+    ],
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
 }
 

@@ -1,4 +1,4 @@
-"""Arguments that train.py and test.py share, and how they change a config.
+"""What the tools share: arguments, how these change a config, and how errors are shown.
 
 Imports nothing heavy: ``-h`` answers at once, which matters because ``mim train`` asks for the
 help text before every run.
@@ -7,7 +7,10 @@ help text before every run.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +74,32 @@ def build_runner(cfg: Any) -> Any:
     from mmengine.runner import Runner
 
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run a command and exit with what it returns.
+
+    What mmsn itself refuses, and a file that is not there, is one line; any other error keeps its
+    traceback.
+    """
+    try:
+        code = main()
+    except Exception as error:
+        if not _is_for_the_user(error):
+            raise
+        text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+        raise SystemExit(f"error: {text}") from None
+    raise SystemExit(code)
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    if isinstance(error, FileNotFoundError):
+        return True
+    package = importlib.util.find_spec("mmsn")
+    if package is None or package.origin is None:
+        return False
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+    refusals = (ValueError, LookupError, RuntimeError, OSError, ImportError)
+    return Path(package.origin).resolve().parent in raised_in.parents and isinstance(
+        error, refusals
+    )

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from _run_args import build_runner, load_config, new_parser
+from _run_args import build_runner, load_config, new_parser, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

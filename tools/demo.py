@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from _run_args import run
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "shapes"
 
 
@@ -46,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from _run_args import load_config, new_parser
+from _run_args import load_config, new_parser, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -42,20 +42,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def choose_images(size: int, indices: list[int] | None, images: int) -> list[int]:
-    """Indices of the images to draw. Raises ValueError for one that does not exist."""
+    """Indices of the images to draw."""
     if indices is None:
         if images < 1:
-            raise ValueError(f"--images {images}: give 1 or more")
+            raise SystemExit(f"error: --images {images}: give 1 or more")
         images = min(images, size)
         return [(2 * k + 1) * size // (2 * images) for k in range(images)]
     wrong = [index for index in indices if not 0 <= index < size]
     if wrong:
-        raise ValueError(f"--indices {wrong[0]}: the test dataset has 0 to {size - 1}")
+        raise SystemExit(f"error: --indices {wrong[0]}: the test dataset has 0 to {size - 1}")
     return indices
 
 
 def depth_metric(cfg: Any) -> Any:
-    """The ``mmsn.DepthMetric`` of a config. Raises ValueError where there is none."""
+    """The ``mmsn.DepthMetric`` of a config."""
     from mmengine.evaluator import Evaluator
 
     from mmsn.evaluation import DepthMetric
@@ -63,7 +63,7 @@ def depth_metric(cfg: Any) -> Any:
     for metric in Evaluator(cfg.test_evaluator).metrics:
         if isinstance(metric, DepthMetric):
             return metric
-    raise ValueError(f"{cfg.filename} has no mmsn.DepthMetric in test_evaluator; add it")
+    raise SystemExit(f"error: {cfg.filename} has no mmsn.DepthMetric in test_evaluator; add it")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -77,29 +77,24 @@ def main(argv: list[str] | None = None) -> None:
     from mmsn.models import segmentor_macs, stitched_backbone
     from mmsn.stitching import largest_within, resolve
 
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f"{args.checkpoint} does not exist; give a checkpoint file")
     init_default_scope(cfg.get("default_scope", "mmseg"))
-    try:
-        if not Path(args.checkpoint).is_file():
-            raise FileNotFoundError(f"{args.checkpoint} does not exist; give a checkpoint file")
-        metric = depth_metric(cfg)
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
-        indices = choose_images(len(dataset), args.indices, args.images)
-        model = init_model(cfg, args.checkpoint, device=args.device)
-        backbone = stitched_backbone(model)
-        macs = segmentor_macs(model, backbone.img_size)
-        words = [int(w) if w.isdigit() else w for w in args.stitch]
-        words = words or ([] if args.budget else ["anchors"])
-        stitches = [*resolve(backbone.space, macs, words)]
-        stitches += [largest_within(macs, budget * 1e9) for budget in args.budget]
-        folder = args.out or Path(cfg.work_dir) / "depth_pictures"
-        for index in track(indices, "drawing"):
-            (path,) = save_depth_pictures(model, dataset, [index], stitches, metric, folder)
-            print(path)
-    except (OSError, LookupError, ValueError) as error:
-        raise SystemExit(
-            str(error.args[0]) if isinstance(error, LookupError) else str(error)
-        ) from None
+    metric = depth_metric(cfg)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    indices = choose_images(len(dataset), args.indices, args.images)
+    model = init_model(cfg, args.checkpoint, device=args.device)
+    backbone = stitched_backbone(model)
+    macs = segmentor_macs(model, backbone.img_size)
+    words = [int(word) if word.isdigit() else word for word in args.stitch]
+    words = words or ([] if args.budget else ["anchors"])
+    stitches = [*resolve(backbone.space, macs, words)]
+    stitches += [largest_within(macs, budget * 1e9) for budget in args.budget]
+    folder = args.out or Path(cfg.work_dir) / "depth_pictures"
+    for index in track(indices, "drawing"):
+        (path,) = save_depth_pictures(model, dataset, [index], stitches, metric, folder)
+        print(path)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

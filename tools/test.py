@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _run_args import build_runner, load_config, new_parser
+from _run_args import build_runner, load_config, new_parser, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

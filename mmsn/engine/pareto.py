@@ -6,6 +6,7 @@ that was cut off continues. Images are split over ranks as mmengine's samplers s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,7 @@ class ParetoTestLoop(TestLoop):
     Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
     all of the space. ``pareto.json`` and ``pareto.csv`` in the run's folder receive id, kind,
     segments, FLOPs, parameters and metrics of each; ``pareto.partial.json`` can be read meanwhile.
+    An earlier run's ``pareto.json`` is kept as ``pareto.1.json`` and so on.
 
     Args:
         args: as ``TestLoop``.
@@ -157,12 +159,15 @@ class ParetoTestLoop(TestLoop):
                 self.runner.model,
                 [result.id for result in timed],
                 report.image_size,
-                autocast_dtype=torch.float16 if self.fp16 else None,
+                autocast=self.fp16,
             )
             report.stitches = [
                 result.model_copy(update=dict(latency=latencies.get(result.id)))
                 for result in report.stitches
             ]
+        kept = keep_older(folder / "pareto.json")
+        if kept is not None:
+            self.runner.logger.info(f"The report of an earlier run is now {kept}")
         report.save(folder / "pareto.json")
         report.save_csv(folder / "pareto.csv")
         (folder / "pareto.partial.json").unlink(missing_ok=True)
@@ -194,6 +199,17 @@ def _metrics_so_far(evaluator: Any) -> dict[str, float]:
         computed = metric.compute_metrics(list(metric.results))
         values |= {f"{prefix}{name}": value for name, value in computed.items()}
     return values
+
+
+def keep_older(path: Path) -> Path | None:
+    """Rename a file that is there to the first free ``NAME.N.json``; None if there is none."""
+    if not path.exists():
+        return None
+    for number in itertools.count(1):
+        free = path.with_suffix(f".{number}{path.suffix}")
+        if not free.exists():
+            return path.rename(free)
+    raise AssertionError
 
 
 def make_report(

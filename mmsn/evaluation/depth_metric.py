@@ -127,8 +127,9 @@ class DepthMetric(BaseMetric):
         valid = self.valid(truth)
         if not valid.any():
             return ()
+        prediction = prediction.masked_select(valid).double()
         return depth_errors(
-            prediction[valid].double().clamp(self.min_depth, self.max_depth), truth[valid]
+            prediction.clamp(self.min_depth, self.max_depth), truth.masked_select(valid)
         )
 
     def compute_metrics(self, results: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from mmsn.models import segmentor_macs, stitched_backbone
 
 INVALID = "0.75"  # a grey, which neither colour map contains
 DEPTH_COLORS, ERROR_COLORS = "viridis", "inferno"  # both perceptually uniform
-ERROR_PERCENTILE = 99  # so that a few pixels along edges do not hide all the others
+PERCENTILE = 99  # of predictions and errors, so that a few pixels do not hide all the others
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ def draw_depth(
 ) -> None:
     """Draw one row per prediction.
 
-    Truth and predictions share a scale, that of the valid truth; what lies outside has the colour
-    of its end. Errors share one, too. Invalid pixels of the truth are grey in truth and error.
+    Truth and predictions share a scale. It spans the valid truth and all but the most extreme
+    hundredth of the predictions; what lies outside has the colour of its end, and an arrow says so.
+    Errors share one, too. Invalid pixels of the truth are grey in truth and error.
 
     Args:
         image: (H, W, 3), RGB.
@@ -87,12 +88,13 @@ def draw_depth(
         raise ValueError(f"{path}: the image has no valid depth to draw")
     known = np.where(valid, truth, np.nan)
     errors = [np.abs(p.metres - known) for p in predictions]
-    low, high = np.nanmin(known), np.nanmax(known)
-    worst = max(np.nanpercentile(e, ERROR_PERCENTILE) for e in errors)
+    predicted = np.stack([p.metres for p in predictions])
+    low = min(np.nanmin(known), np.nanpercentile(predicted, 100 - PERCENTILE))
+    high = max(np.nanmax(known), np.nanpercentile(predicted, PERCENTILE))
+    worst = max(np.nanpercentile(e, PERCENTILE) for e in errors)
     depth_scale = dict(cmap=_colors(DEPTH_COLORS), vmin=low, vmax=max(high, low + 0.01))
     error_scale = dict(cmap=_colors(ERROR_COLORS), vmin=0, vmax=max(worst, 0.01))
 
-    predicted = np.stack([p.metres for p in predictions])
     depth_ends = _extend(np.nanmin(predicted) < low, np.nanmax(predicted) > high)
     error_ends = _extend(False, any(np.nanmax(e) > worst for e in errors))
 

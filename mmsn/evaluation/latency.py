@@ -27,7 +27,7 @@ def measure_latency(
     batch_size: int = 1,
     repeats: int = 20,
     warm_up: int = 2,
-    autocast_dtype: torch.dtype | None = None,
+    autocast: bool = False,
     on_pass: Callable[[], None] = lambda: None,
 ) -> tuple[dict[int, Latency], LatencySetting]:
     """Time some stitches of a segmentor, in evaluation mode.
@@ -38,12 +38,13 @@ def measure_latency(
         image_size: (height, width) of the input.
         batch_size: images per pass.
         repeats: timed passes of each stitch, after ``warm_up`` untimed ones.
-        autocast_dtype: run under autocast with this type.
+        autocast: mixed precision: float16 on a GPU, bfloat16 on a CPU, as mmengine has it.
         on_pass: called after each round of all stitches.
     """
     model = unwrap(model)
     backbone, ids = stitched_backbone(model), list(ids)
     device = next(model.parameters()).device
+    half = torch.bfloat16 if device.type == "cpu" else torch.float16
     image = torch.randn(batch_size, 3, *image_size, device=device)
     training = model.training
     model.eval()
@@ -54,7 +55,7 @@ def measure_latency(
             for stitch in order.sample(ids, len(ids)):
                 with (
                     backbone.use_stitch(stitch),
-                    torch.autocast(device.type, autocast_dtype, autocast_dtype is not None),
+                    torch.autocast(device.type, half, enabled=autocast),
                 ):
                     _wait(device)
                     start = time.perf_counter()
@@ -67,7 +68,7 @@ def measure_latency(
         model.train(training)
     setting = LatencySetting(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(autocast_dtype or image.dtype).removeprefix("torch."),
+        dtype=str(half if autocast else image.dtype).removeprefix("torch."),
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )

@@ -1,6 +1,11 @@
 """Two processes on the CPU: they must start, draw and stay alike."""
 
+import contextlib
+import copy
+import json
 import os
+import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +13,16 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
 
+DISTRIBUTED = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="torch has no distributed part"
+)
 
-def _train(rank, port, file, results):
+
+def _join(rank, port):
+    """Make this process one of two, before the Runner, which would look for GPUs."""
     os.environ.update(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
@@ -20,8 +31,11 @@ def _train(rank, port, file, results):
         WORLD_SIZE="2",
     )
     torch.set_num_threads(1)
-    # Before the Runner, which would look for GPUs.
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+
+
+def _train(rank, port, file, results):
+    _join(rank, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     drawn, initial = [], {}
     call_hook = runner.call_hook
@@ -43,8 +57,35 @@ def _train(rank, port, file, results):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no distributed part")
-def test_ranks_share_the_initialisation_the_draws_and_the_result(config, tmp_path):
+def _benchmark(rank, port, file, results, stop_at):
+    _join(rank, port)
+    runner = Runner.from_cfg(Config.fromfile(file))
+    step, calls = runner.model.module.test_step, []
+
+    def count(data):
+        calls.append(1)
+        if len(calls) == stop_at:  # both ranks, as when a job is cancelled
+            raise KeyboardInterrupt
+        return step(data)
+
+    runner.model.module.test_step = runner.model.test_step = count
+    with contextlib.suppress(KeyboardInterrupt):
+        runner.test()
+    Path(results, f"{rank}.json").write_text(json.dumps(len(calls)))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def port():
+    """One that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def pair_config(config):
+    """The config for two processes without GPUs."""
     config.launcher = "pytorch"
     config.find_unused_parameters = True
     config.model_wrapper_cfg = dict(
@@ -54,9 +95,13 @@ def test_ranks_share_the_initialisation_the_draws_and_the_result(config, tmp_pat
         find_unused_parameters=True,
     )
     config.env_cfg = dict(dist_cfg=dict(backend="gloo"))
+    return config
+
+
+@DISTRIBUTED
+def test_ranks_share_the_initialisation_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
-    config.dump(file)
-    port = 20000 + os.getpid() % 20000
+    pair_config.dump(file)
     mp.spawn(_train, args=(port, str(file), str(tmp_path)), nprocs=2)
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     (drawn, initial, final), (other_drawn, other_initial, other_final) = results
@@ -67,3 +112,37 @@ def test_ranks_share_the_initialisation_the_draws_and_the_result(config, tmp_pat
         differing = [k for k in ours if not torch.equal(ours[k], theirs[k])]
         # Statistics of batch norm belong to each rank; rank 0 saves its own.
         assert all("running_" in k for k in differing), differing
+
+
+@DISTRIBUTED
+def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
+    """Two ranks that were stopped and go on end with the figures of one process."""
+    alone = copy.deepcopy(pair_config)
+    alone.merge_from_dict(dict(launcher="none", work_dir=str(tmp_path / "alone")))
+    for name in ("model_wrapper_cfg", "env_cfg"):
+        alone.pop(name)
+    torch.manual_seed(3)
+    runner = Runner.from_cfg(alone)
+    weights = tmp_path / "weights.pth"
+    torch.save(runner.model.state_dict(), weights)
+    alone.load_from = pair_config.load_from = str(weights)
+    alone.experiment_name = "again"
+    Runner.from_cfg(alone).test()
+
+    pair_config.test_dataloader.batch_size = pair_config.test_cfg.chunk = 1
+    pair_config.work_dir = str(tmp_path / "pair")
+    file = tmp_path / "config.py"
+    pair_config.dump(file)
+    calls = []
+    for stop_at in (5, -1):  # in the second of the two images that each rank has
+        mp.spawn(_benchmark, args=(port, str(file), str(tmp_path), stop_at), nprocs=2)
+        calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
+        assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
+    assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
+    reports = [ParetoReport.load(tmp_path / name / "pareto.json") for name in ("alone", "pair")]
+    assert reports[0].images == reports[1].images == 3
+    expected, found = ({r.id: (r.metrics, r.class_iou) for r in x.stitches} for x in reports)
+    assert found.keys() == expected.keys()
+    for stitch in found:
+        assert found[stitch][0] == expected[stitch][0]
+        assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)

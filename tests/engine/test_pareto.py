@@ -202,3 +202,54 @@ def test_the_command_line_benchmarks_and_draws(tool, config, checkpoint, tmp_pat
     chosen = tool("benchmark").best_of(*args.best_of)
     assert set(chosen) <= {0, 1, 4}
     assert {0, 1} <= set(chosen)
+
+
+def test_mixed_precision_gives_what_mmengine_gives(run, checkpoint):
+    mixed = dict(load_from=checkpoint, **{"test_cfg.fp16": True})
+    runner = run(**mixed, **{"test_cfg.latency": "frontier"})
+    shared = runner.test()
+    assert ParetoReport.load(Path(runner.work_dir) / "pareto.json").latency_setting.dtype in (
+        "bfloat16",
+        "float16",
+    )
+    for stitch in (0, 4):
+        runner = run(**mixed | {"test_cfg": dict(type="TestLoop", fp16=True, _delete_=True)})
+        stitched_backbone(runner.model).set_stitch(stitch)
+        alone = runner.test()
+        assert {k: shared[f"stitch{stitch}/{k}"] for k in alone} == alone
+
+
+def test_the_report_of_an_earlier_run_is_kept(run, checkpoint):
+    first = run(load_from=checkpoint)
+    first.test()
+    folder = Path(first.work_dir)
+    before = (folder / "pareto.json").read_bytes()
+    for _ in range(2):
+        changes = {"test_cfg.stitches": [0]}
+        run(load_from=checkpoint, work_dir=str(folder), **changes).test()
+    assert (folder / "pareto.1.json").read_bytes() == before
+    assert len(ParetoReport.load(folder / "pareto.2.json").stitches) == 1
+    assert len(ParetoReport.load(folder / "pareto.json").stitches) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["no.pth"], "error: no.pth"),
+        (["CHECKPOINT", "--stitches", "3"], "error: stitch 3 is unknown: ids are 0 to 4 without 3"),
+    ],
+)
+def test_bad_input_is_one_line(config, checkpoint, tmp_path, words, line):
+    config.dump(tmp_path / "config.py")
+    root = Path(__file__).parents[2]
+    words = [checkpoint if word == "CHECKPOINT" else word for word in words]
+    command = [sys.executable, str(root / "tools/benchmark.py"), str(tmp_path / "config.py")]
+    done = subprocess.run(
+        [*command, *words, "--work-dir", str(tmp_path / "out")],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(line)

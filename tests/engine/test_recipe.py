@@ -3,11 +3,14 @@
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmsn.engine import recipe
 from mmsn.evaluation import ParetoReport
+from tests.evaluation.conftest import depth_config  # noqa: F401  # a fixture
 
 
 @pytest.fixture
@@ -125,3 +128,15 @@ def test_a_loop_without_a_report_is_refused_before_training(steps, tmp_path):
     with pytest.raises(ValueError, match=r"needs test_cfg\.type 'mmsn\.ParetoTestLoop'"):
         recipe.train_and_test(small, tmp_path / "small")
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 images have no valid depth")
+def test_constant_depth_is_the_floor_of_a_depth_config(depth_config):  # noqa: F811
+    floors = recipe.floors_of(depth_config)
+    assert list(floors) == ["constant depth"]
+    root = depth_config.test_dataloader.dataset.data_root
+    maps = [np.asarray(Image.open(f"{root}/depths/{i}.png")) / 1000 for i in (0, 2)]
+    maps = [depth[depth > 0] for depth in maps]
+    constant = np.concatenate(maps).mean()
+    expected = np.mean([np.sqrt(((depth - constant) ** 2).mean()) for depth in maps])
+    assert floors["constant depth"]["rmse"] == pytest.approx(expected, rel=1e-5)

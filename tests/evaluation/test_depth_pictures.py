@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmseg.apis import init_model
 from PIL import Image
@@ -14,28 +15,29 @@ from mmsn.evaluation import DepthMetric
 from mmsn.evaluation.depth_pictures import Prediction, draw_depth, predict_depth
 
 
-@pytest.fixture
-def drawn(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
     """Draw two predictions of a small map; returns (figure, truth, valid, predictions)."""
-    figures, save = [], Figure.savefig
+    figures, save, path = [], Figure.savefig, tmp_path_factory.mktemp("drawn") / "x.png"
 
     def keep(figure, *args, **kwargs):
         figures.append(figure)
         save(figure, *args, **kwargs)
 
-    monkeypatch.setattr(Figure, "savefig", keep)
     rng = np.random.default_rng(0)
     truth = rng.uniform(1, 5, (30, 40)).astype(np.float32)
     truth[:3] = 0
     truth[3, :5] = np.nan
     valid = truth > 0
     predictions = [
-        Prediction(f"stitch {i}", truth * factor + 0.3, dict(rmse=0.51234, d1=0.9))
-        for i, factor in enumerate((0.9, 1.4))
+        Prediction(f"stitch {i}", np.where(valid, truth, 3) * factor, dict(rmse=0.51234, d1=0.9))
+        for i, factor in enumerate((1.01, 1.4))
     ]
     image = rng.integers(0, 256, (30, 40, 3), np.uint8)
-    draw_depth(image, truth, valid, predictions, tmp_path / "x.png")
-    assert Image.open(tmp_path / "x.png").width > 1500
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        draw_depth(image, truth, valid, predictions, path)
+    assert Image.open(path).width > 1500
     return figures[0], truth, valid, predictions
 
 
@@ -48,7 +50,9 @@ def test_truth_and_predictions_share_a_scale_in_metres(drawn):
     figure, truth, valid, predictions = drawn
     rows = maps_of(figure)
     assert rows.shape == (2, 4)
-    scale = (truth[valid].min(), truth[valid].max())
+    all_predicted = np.stack([p.metres for p in predictions])
+    scale = (truth[valid].min(), np.percentile(all_predicted, 99))
+    assert scale[1] > truth[valid].max() + 1  # all of both is told apart, but for a few pixels
     for row, prediction in zip(rows, predictions, strict=True):
         known, predicted = (ax.images[0] for ax in row[1:3])
         assert known.get_clim() == predicted.get_clim() == pytest.approx(scale)
@@ -135,11 +139,16 @@ def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, t
         (["--indices", "1"], "no valid depth to draw"),
     ):
         with pytest.raises(SystemExit) as stop:
-            draw.main([*arguments, *words])
+            draw.run(lambda words=words: draw.main([*arguments, *words]))
         assert reason in str(stop.value), words
         assert "\n" not in str(stop.value)
     with pytest.raises(SystemExit, match="none does not exist; give a checkpoint"):
-        draw.main([depth_config.filename, "none"])
+        draw.run(lambda: draw.main([depth_config.filename, "none"]))
+    plain = Config.fromfile(depth_config.filename)
+    plain.test_evaluator = dict(type="IoUMetric")
+    plain.dump(tmp_path / "plain.py")
+    with pytest.raises(SystemExit, match=r"plain\.py has no mmsn\.DepthMetric in test_evaluator"):
+        draw.main([str(tmp_path / "plain.py"), depth_checkpoint])
 
 
 def test_images_are_spread_evenly(tool):

@@ -16,7 +16,7 @@ Tool = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["train", "test"])
+@pytest.mark.parametrize("name", ["train", "test", "depth_pictures"])
 def test_help_is_quick_and_promises_no_gpus_flag(name: str) -> None:
     script = str(ROOT / "tools" / f"{name}.py")
     done = subprocess.run(
@@ -144,3 +144,14 @@ def test_output_is_of_label_maps(tool: Tool) -> None:
     assert cfg.test_evaluator == [iou | dict(output_dir="o", keep_results=True), depth]
     with pytest.raises(SystemExit, match=r"tools/depth_pictures\.py"):
         test.set_output(Config(dict(test_evaluator=depth)), "o")
+
+
+def test_depth_pictures_flags(tool: Tool) -> None:
+    words = "c.py k.pth --stitch anchors 25 --budget 90 120.5 --indices 3 4 --out o --device cuda:0"
+    args = tool("depth_pictures").parse_args(words.split())
+    assert args.stitch == ["anchors", "25"]
+    assert args.budget == [90.0, 120.5]
+    assert (args.indices, args.out, args.device) == ([3, 4], "o", "cuda:0")
+    assert tool("depth_pictures").parse_args(["c.py", "k.pth"]).images == 4
+    with pytest.raises(SystemExit):  # either these images, or so many
+        tool("depth_pictures").parse_args(["c.py", "k.pth", "--indices", "3", "--images", "2"])

@@ -96,6 +96,18 @@ def test_mim_itself_agrees(site: Path, tmp_path: Path) -> None:
     assert (Path(out.splitlines()[-1]) / ".mim" / "tools" / "train.py").is_file()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("mim") is None, reason="mim is not installed")
+def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
+    mim = (sys.executable, "-m", "mim", "run", "mmsn")
+    published = str(ROOT / "docs" / "results" / "published_ade20k_deit3-s-l.json")
+    out = run(*mim, "report", published, "--out", "report", cwd=tmp_path, PYTHONPATH=str(site))
+    assert str(site) in out
+    assert (tmp_path / "report" / "pareto.html").is_file()
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run((*mim, "benchmark"), env=env, capture_output=True, text=True)
+    assert "arguments are required: config, checkpoint" in done.stderr
+
+
 def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
     (dist,) = metadata.distributions(name="mmsn", path=[str(site)])
     assert dist.version == VERSION["__version__"]
