@@ -1,6 +1,6 @@
-# Segmentation and depth from one backbone: SETR-naive on the last level, DPT on all four. The two
-# losses have about the same size, and equal weight. A leaf sets the anchors, their width and the
-# number of classes.
+# Segmentation and depth from one backbone: SETR-naive on the last level, DPT on all four. Losses of
+# equal weight; untrained they are about log(classes) and 0.7. A leaf sets the anchors, their width
+# and the number of classes.
 model = dict(
     type="mmsn.MultiTaskSegmentor",
     data_preprocessor=dict(
