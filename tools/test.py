@@ -80,7 +80,14 @@ def set_tta(cfg: Any) -> None:
 
 def set_output(cfg: Any, out: str) -> None:
     evaluators = cfg.test_evaluator
-    for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    writers = [evaluator for evaluator in evaluators if evaluator.type != "mmsn.DepthMetric"]
+    if not writers:
+        raise SystemExit(
+            "--out writes label maps, but this config predicts depth alone: "
+            "tools/depth_pictures.py shows that"
+        )
+    for evaluator in writers:
         evaluator.output_dir = out
         evaluator.keep_results = True
 

@@ -29,6 +29,7 @@ from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
+HEADS = {"decode_head", "depth_head"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def stitch_from_anchors(
 ) -> ParetoReport:
     """Run the whole way, and leave ``pareto.json``, ``pareto.png`` and a table.
 
-    The stitched network starts from the trained anchors, and its head from the last anchor's.
+    The stitched network starts from the trained anchors, and its heads from the last anchor's.
 
     Args:
         anchors: the anchors' own trainings, from cheap to dear, as many as ``stitched`` has.
@@ -165,9 +166,10 @@ def stitch_from_anchors(
         final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
         spec.pretrained = False
         spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
-    stitched.config.model.decode_head.init_cfg = dict(
-        type="Pretrained", checkpoint=backbone.anchors[-1].checkpoint, prefix="decode_head."
-    )
+    for head in HEADS & stitched.config.model.keys():
+        stitched.config.model[head].init_cfg = dict(
+            type="Pretrained", checkpoint=backbone.anchors[-1].checkpoint, prefix=f"{head}."
+        )
     report = run(stitched)
 
     metric = report.default_metric()

@@ -8,11 +8,22 @@ from mmsn.models.complexity import (
     stitched_backbone,
     unwrap,
 )
+from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
+from mmsn.models.depth_heads import DPTDepthHead, FPNDepthHead, UPerDepthHead
+from mmsn.models.multi_task import MultiTaskSegmentor
+from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.stitched_vit import StitchedViT
 
 __all__ = [
     "Anchor",
+    "DPTDepthHead",
+    "DepthEstimator",
+    "DepthTTAModel",
+    "FPNDepthHead",
+    "MultiTaskSegmentor",
+    "SILogLoss",
     "StitchedViT",
+    "UPerDepthHead",
     "head_macs",
     "segmentor_macs",
     "segmentor_params",

@@ -15,6 +15,7 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
+from mmsn.models.depth_heads import levels_for
 from mmsn.models.prefix_sharing import Level
 from mmsn.models.stitched_vit import StitchedViT
 
@@ -43,25 +44,29 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
 
 
 class _Head(nn.Module):
-    """Neck and decode head on feature levels; auxiliary heads take no part in inference."""
+    """Neck and heads on feature levels; auxiliary heads take no part in inference."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.neck = getattr(model, "neck", None)
         head = model.decode_head
         self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
+        self.depth_head = getattr(model, "depth_head", None)  # of a MultiTaskSegmentor
 
-    def forward(self, *levels: Level) -> Tensor:
+    def forward(self, *levels: Level) -> tuple[Tensor, ...]:
         features = self.neck(levels) if self.neck is not None else levels
-        out = self.heads[0](features)
+        maps = levels_for(self.heads[0], features)
+        out = self.heads[0](maps)
         for head in self.heads[1:]:  # cascaded heads refine the one before
-            out = head(features, out)
-        return out
+            out = head(maps, out)
+        if self.depth_head is None:
+            return (out,)
+        return out, self.depth_head(levels_for(self.depth_head, features))
 
 
 @torch.no_grad()
 def head_macs(model: Any, image_size: tuple[int, int]) -> int:
-    """Multiply-accumulates of neck and decode head for one (height, width) image.
+    """Multiply-accumulates of neck and heads for one (height, width) image.
 
     Counted as fvcore counts, by one traced pass over maps of zeros. Resizing the prediction to
     the image is not a part of it.
@@ -80,14 +85,14 @@ def head_macs(model: Any, image_size: tuple[int, int]) -> int:
 
 
 def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
-    """Multiply-accumulates of backbone, neck and decode head in inference, by stitch id."""
+    """Multiply-accumulates of backbone, neck and heads in inference, by stitch id."""
     head = head_macs(model, image_size)
     macs = stitched_backbone(model).stitch_macs(image_size)
     return {stitch_id: backbone + head for stitch_id, backbone in macs.items()}
 
 
 def segmentor_params(model: Any) -> dict[int, int]:
-    """Parameters that inference with each stitch uses, by id: backbone, neck and decode head."""
+    """Parameters that inference with each stitch uses, by id: backbone, neck and heads."""
     head = sum(p.numel() for p in _Head(unwrap(model)).parameters())
     params = stitched_backbone(model).stitch_params()
     return {stitch_id: backbone + head for stitch_id, backbone in params.items()}

@@ -16,12 +16,24 @@ from mmseg.structures import SegDataSample
 from mmsn.models import segmentor_macs
 
 ROOT = Path(__file__).parents[2]
+MODELS_OF = {
+    "deit3-s-l": ["deit3_small", "deit3_large"],
+    "deit3-b-l": ["deit3_base", "deit3_large"],
+    "deit-ti-s": ["deit_tiny", "deit_small"],
+}
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
 FULL = [p for p in LEAVES if p.parent.name in ("setr", "upernet", "fpn")]
 NAME = re.compile(
     r"snnetv2_(?P<pair>deit3-s-l|deit3-b-l|deit-ti-s)-r(?P<rank>\d+)_(?P<head>setr-naive|upernet|fpn)"
     r"_8xb2-(?P<iters>\d+)k_(?P<data>ade20k|coco-stuff10k|nyuv2-seg)-(?P<crop>\d+)x(?P=crop)"
 )
+DEPTH = [p for p in LEAVES if p.parent.name == "depth"]
+DEPTH_NAME = re.compile(
+    r"snnetv2_(?P<pair>deit3-s-l|deit3-b-l|deit-ti-s)-r(?P<rank>\d+)_(?P<head>dpt|upernet|fpn)"
+    r"_8xb2-36k_(?P<data>nyuv2-depth(-raw)?)-416x544"
+)
+DEPTH_SCHEDULE_USER = next(p for p in DEPTH if "s-l-r16_upernet" in p.stem)
+MULTI_TASK = next(p for p in LEAVES if p.stem.endswith("nyuv2-seg-depth-480x480"))
 SIZE = 64  # of a shrunken crop
 
 
@@ -43,12 +55,15 @@ def shrink(config):
     if "neck" in model:
         model.neck.update(in_channels=[32] * len(model.neck.in_channels), out_channels=8)
     heads = [model.decode_head, *_as_list(model.get("auxiliary_head"))]
+    heads += _as_list(model.get("depth_head"))
     for head in heads:
         reads_neck = "neck" in model
         width = 8 if reads_neck else 32
         many = isinstance(head.in_index, (list, tuple)) if "in_index" in head else False
         head.in_channels = [width] * len(head.in_index) if many else width
         head.channels = width if head.get("num_convs") == 0 else 8
+        if "post_process_channels" in head:
+            head.post_process_channels = [4, 8, 8, 8]
     return config
 
 
@@ -63,19 +78,24 @@ def build(config):
     return revert_sync_batchnorm(MODELS.build(config.model))
 
 
+def data_sample(classes, depth):
+    """Labels where there are classes, and metres if asked."""
+    sample = SegDataSample(metainfo=dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE)))
+    if classes:
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, SIZE, SIZE)))
+    if depth:
+        metres = PixelData(data=1 + 8 * torch.rand(1, SIZE, SIZE))
+        sample.set_data(dict(gt_depth_map=metres))
+    return sample
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=by_stem)
 def test_a_shrunken_copy_trains_one_step(path):
     config = shrink(Config.fromfile(path))
     model = build(config)
     optimiser = build_optim_wrapper(model, config.optim_wrapper)
-    classes = config.model.decode_head.num_classes
-    samples = [
-        SegDataSample(
-            gt_sem_seg=PixelData(data=torch.randint(0, classes, (1, SIZE, SIZE))),
-            metainfo=dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE)),
-        )
-        for _ in range(2)
-    ]
+    classes = config.model.decode_head.get("num_classes", 0)
+    samples = [data_sample(classes, config.model.type != "EncoderDecoder") for _ in range(2)]
     images = [torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8) for _ in range(2)]
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.train()
@@ -95,7 +115,8 @@ def test_a_shrunken_copy_trains_one_step(path):
     inputs = model.data_preprocessor(dict(inputs=images, data_samples=samples), False)["inputs"]
     with torch.no_grad():
         logits = model.encode_decode(inputs, [s.metainfo for s in samples])
-    assert logits.shape == (2, classes, SIZE, SIZE)
+    channels = classes + (config.model.type != "EncoderDecoder")  # depth is one more
+    assert logits.shape == (2, channels, SIZE, SIZE)
     assert min(segmentor_macs(model, (SIZE, SIZE)).values()) > 0
 
 
@@ -105,12 +126,7 @@ def test_a_config_is_what_its_name_says(path):
     assert name, f"{path.stem} does not follow the scheme"
     config, crop = Config.fromfile(path), int(name["crop"])
     backbone = config.model.backbone
-    models = {
-        "deit3-s-l": ["deit3_small", "deit3_large"],
-        "deit3-b-l": ["deit3_base", "deit3_large"],
-        "deit-ti-s": ["deit_tiny", "deit_small"],
-    }[name["pair"]]
-    for anchor, model in zip(backbone.anchors, models, strict=True):
+    for anchor, model in zip(backbone.anchors, MODELS_OF[name["pair"]], strict=True):
         assert anchor.model_name.startswith(model + "_patch16_224")
         assert anchor.pretrained
     assert backbone.rank == int(name["rank"])
@@ -145,6 +161,88 @@ def test_a_config_is_what_its_name_says(path):
     read = config.model.decode_head.get("in_index")
     if "neck" not in config.model:
         assert tuple(_as_list(read)) == tuple(backbone.eval_levels)
+
+
+@pytest.mark.parametrize("path", DEPTH, ids=by_stem)
+def test_a_depth_config_follows_the_recipe_and_its_name(path):
+    name = DEPTH_NAME.fullmatch(path.stem)
+    assert name, f"{path.stem} does not follow the scheme"
+    config = Config.fromfile(path)
+    model, backbone = config.model, config.model.backbone
+    for anchor, known in zip(backbone.anchors, MODELS_OF[name["pair"]], strict=True):
+        assert anchor.model_name.startswith(known + "_patch16_224")
+        assert anchor.pretrained
+        assert ("drop_path_rate" not in anchor) == (name["pair"] != "deit-ti-s")
+    assert backbone.rank == int(name["rank"]) == {"deit3-b-l": 4}.get(name["pair"], 16)
+    assert backbone.img_size == (480, 640)
+    if name["pair"] != "deit-ti-s":
+        assert backbone.out_indices == (4, 11, 17, 23)
+    assert tuple(model.data_preprocessor.size) == (416, 544)
+    assert [round(m, 3) for m in model.data_preprocessor.mean] == [123.675, 116.28, 103.53]
+    assert model.type == "mmsn.DepthEstimator"
+    assert model.test_cfg == dict(mode="whole", flip=True)
+    head = model.decode_head
+    assert head.type == f"mmsn.{dict(dpt='DPT', upernet='UPer', fpn='FPN')[name['head']]}DepthHead"
+    assert (head.min_depth, head.max_depth) == (1e-3, 10)
+    if name["head"] == "dpt":
+        assert backbone.output_cls_token
+        assert head.post_process_channels == [96, 192, 384, 768]
+        assert (head.channels, head.readout_type, "norm_cfg" in head) == (256, "project", False)
+    raw = config.train_dataloader.dataset.data_root == "data/nyu"
+    assert raw == (name["data"] == "nyuv2-depth-raw")
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 36_000
+    images = 8 * config.train_dataloader.batch_size * config.train_cfg.max_iters
+    assert images / 24_231 == pytest.approx(24, abs=0.25)  # epochs of the raw list
+    wrapper = config.optim_wrapper
+    assert (wrapper.optimizer.type, wrapper.optimizer.weight_decay) == ("AdamW", 0.01)
+    assert wrapper.clip_grad.max_norm == 35
+
+
+def test_all_depth_combinations_are_there():
+    seen = Counter(DEPTH_NAME.fullmatch(p.stem).group("pair", "head", "data") for p in DEPTH)
+    assert set(seen.values()) == {1}
+    assert len([key for key in seen if key[2] == "nyuv2-depth-raw"]) == 9
+    assert {key[:2] for key in seen if key[2] == "nyuv2-depth"} == {(m, "dpt") for m in MODELS_OF}
+
+
+@pytest.mark.parametrize("path", [DEPTH_SCHEDULE_USER, MULTI_TASK], ids=by_stem)
+def test_heads_learn_ten_times_faster_than_the_backbone_at_every_iteration(path):
+    config = shrink(Config.fromfile(path))
+    model = build(config)
+    optimiser = build_optim_wrapper(model, config.optim_wrapper)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, groups = set(), {"backbone": [], "head": []}
+    for group in optimiser.optimizer.param_groups:
+        for name in (names[id(p)] for p in group["params"]):
+            groups["backbone" if name.startswith("backbone.") else "head"].append(group)
+            if group["weight_decay"]:
+                decayed.add(name)
+    undecayed = {n for n in names.values() if n.startswith("backbone.anchors")} - decayed
+    kinds = ("pos_embed", "cls_token", "gamma", "norm1.", "norm2.", "norm1.bias", "norm2.bias")
+    assert undecayed
+    assert all(any(kind in name for kind in kinds) for name in undecayed)
+    assert "backbone.anchors.1.vit.blocks.0.mlp.fc1.weight" in decayed
+    (slow,) = {group["lr"] for group in groups["backbone"]}
+    (fast,) = {group["lr"] for group in groups["head"]}
+    assert fast == pytest.approx(10 * slow)
+    twin = torch.optim.SGD(  # one group of each rate, because 600 are slow to schedule
+        [dict(params=[torch.zeros(1)], lr=slow), dict(params=[torch.zeros(1)], lr=fast)], lr=1.0
+    )
+    schedulers = [
+        PARAM_SCHEDULERS.build(cfg, default_args=dict(optimizer=twin))
+        for cfg in config.param_scheduler
+    ]
+    peak, rates = 2e-5, []
+    for _ in range(config.train_cfg.max_iters):
+        slow, fast = (group["lr"] for group in twin.param_groups)
+        assert fast == pytest.approx(10 * slow, rel=1e-6)
+        rates.append(slow)
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(peak / 25)
+    assert max(rates) == pytest.approx(peak)
+    assert rates.index(max(rates)) == pytest.approx(0.3 * len(rates), abs=2)
+    assert rates[-1] == pytest.approx(peak / 2500, rel=1e-2)
 
 
 def test_all_combinations_are_there():

@@ -136,6 +136,16 @@ def test_test_options_change_the_config(tool: Tool) -> None:
     assert cfg.visualizer.save_dir == "d"
 
 
+def test_output_is_of_label_maps(tool: Tool) -> None:
+    test = tool("test")
+    depth, iou = dict(type="mmsn.DepthMetric"), dict(type="IoUMetric")
+    cfg = Config(dict(test_evaluator=[iou, depth]))
+    test.set_output(cfg, "o")
+    assert cfg.test_evaluator == [iou | dict(output_dir="o", keep_results=True), depth]
+    with pytest.raises(SystemExit, match=r"tools/depth_pictures\.py"):
+        test.set_output(Config(dict(test_evaluator=depth)), "o")
+
+
 def test_depth_pictures_flags(tool: Tool) -> None:
     words = "c.py k.pth --stitch anchors 25 --budget 90 120.5 --indices 3 4 --out o --device cuda:0"
     args = tool("depth_pictures").parse_args(words.split())

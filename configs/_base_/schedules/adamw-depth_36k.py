@@ -1,0 +1,40 @@
+# SN-Netv2's depth recipe: 24 epochs of 24,231 images in batches of 16, one cycle of the learning
+# rate. What differs, and why: docs/depth-models.md. The heads learn ten times faster than the
+# backbone throughout; mmengine's OneCycleLR would give all the same peak.
+no_decay = dict(decay_mult=0.0)
+head = dict(lr_mult=10.0)
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    clip_grad=dict(max_norm=35.0, norm_type=2),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        custom_keys={
+            "pos_embed": no_decay,
+            "cls_token": no_decay,
+            "reg_token": no_decay,
+            "gamma": no_decay,
+            "neck": head,
+            "_head": head,
+        },
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1 / 25, by_epoch=False, begin=0, end=10_800),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min_ratio=1 / 2500,
+        by_epoch=False,
+        begin=10_800,
+        end=36_000,
+    ),
+]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=36_000, val_interval=4000)
+default_hooks = dict(
+    timer=dict(type="IterTimerHook"),
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type="ParamSchedulerHook"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000, max_keep_ckpts=2),
+    sampler_seed=dict(type="DistSamplerSeedHook"),
+    visualization=dict(type="SegVisualizationHook"),
+)

@@ -1,0 +1,57 @@
+"""From an image to metres: inference of depth, its flip averaging and test-time augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import DepthEstimator as MmsegDepthEstimator
+from mmseg.models.segmentors import EncoderDecoder, SegTTAModel
+from torch import Tensor
+
+from mmsn.registry import MODELS
+
+
+@MODELS.register_module()
+class DepthEstimator(MmsegDepthEstimator):
+    """A backbone under a depth head.
+
+    Modifications of mmseg's ``DepthEstimator``: ``test_cfg.mode='slide'`` returns what the sliding
+    window gives (mmseg drops that for the whole image's prediction, at a window's size), and
+    ``test_cfg.flip=True`` averages with the mirrored image in either mode, as the published
+    figures do. Flipping doubles the work; reports count FLOPs and time of one pass.
+    """
+
+    def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """(B, 3, H, W) images to predictions of the same size."""
+        output = EncoderDecoder.inference(self, inputs, batch_img_metas)
+        if self.test_cfg.get("flip", False):
+            mirrored = EncoderDecoder.inference(self, inputs.flip(-1), batch_img_metas)
+            output = (output + mirrored.flip(-1)) / 2
+        return output
+
+
+@MODELS.register_module()
+class DepthTTAModel(SegTTAModel):
+    """Test-time augmentation of depth, and of segmentation where a model predicts both.
+
+    Modifications of ``SegTTAModel``: ``pred_depth_map`` is the mean over the views. Use no view
+    that zooms: its depth would be another one.
+    """
+
+    def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
+        """One list of views per image to one data sample per image."""
+        depths = [_mean_depth(views) for views in data_samples_list]
+        if "seg_logits" in data_samples_list[0][0]:
+            merged = super().merge_preds(data_samples_list)
+        else:
+            merged = [views[0] for views in data_samples_list]
+        for sample, depth in zip(merged, depths, strict=True):
+            sample.set_data(dict(pred_depth_map=PixelData(data=depth)))
+        return merged
+
+
+def _mean_depth(views: Sequence[Any]) -> Tensor:
+    return torch.stack([view.pred_depth_map.data for view in views]).mean(dim=0)
