@@ -25,7 +25,6 @@ from mmsn.stitching import (
     Stitch,
     StitchingLayer,
     StitchSpace,
-    largest_within,
 )
 from mmsn.stitching.space import Join, Mode, Run, Step, Tap
 from mmsn.stitching.trie import Trie
@@ -163,19 +162,6 @@ class StitchedViT(BaseModule):
         trie = Trie(self.space, ids, self.out_indices, self.eval_levels)
         with self._shared.use(SharedPasses(trie, self._begin, self._advance)):
             yield trie.order
-
-    def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
-        """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
-
-        The head comes on top; ``mmsn.models.head_macs`` counts it.
-
-        Counted for one image of (height, width) ``image_size``, by default the training crop.
-
-        Raises:
-            ValueError: a budget below the cheapest stitch.
-        """
-        self.set_stitch(largest_within(self.stitch_macs(image_size or self.img_size), macs))
-        return self._stitch
 
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
