@@ -64,15 +64,21 @@ class LatencyTable(JsonFile):
         )
 
     def check(
-        self, model: Any, image_size: tuple[int, int], batch_size: int = 1, force: bool = False
+        self,
+        model: Any,
+        image_size: tuple[int, int],
+        batch_size: int = 1,
+        force: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         """Is this a table of this model, measured as it runs now?
 
         Args:
-            model: the segmentor, on its device, inside ``torch.autocast`` if it will run there.
+            model: the segmentor; call this inside ``torch.autocast`` if it will run there.
             image_size: (height, width) of the images to come.
             batch_size: of the images to come.
             force: accept another setting, but not another model.
+            device: where the model will run, by default where it is.
 
         Raises:
             ValueError: what is different.
@@ -86,7 +92,7 @@ class LatencyTable(JsonFile):
                 "measure one of this model"
             )
         parameter = next(unwrap(model).parameters())
-        device = parameter.device
+        device = device or parameter.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else parameter.dtype
         setting = latency_setting(device, dtype, batch_size)

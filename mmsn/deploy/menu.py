@@ -140,7 +140,7 @@ class StitchMenu:
             case "latency":
                 raise BudgetError(
                     f"budget {budget} needs a latency table of this device: measure one with "
-                    "tools/profile.py CONFIG --latency --save TABLE.json"
+                    "tools/profile.py CONFIG --latency TABLE.json"
                 )
         raise BudgetError(f"budget {budget} names a stitch, which has no unit")
 

@@ -249,12 +249,14 @@ class StitchedViT(BaseModule):
         level = patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
         return (level, tokens[:, 0]) if self.output_cls_token else level
 
-    def zero_levels(self, image_size: tuple[int, int]) -> tuple[Level, ...]:
+    def zero_levels(
+        self, image_size: tuple[int, int], device: str | None = None
+    ) -> tuple[Level, ...]:
         """Levels of zeros as one (height, width) image would give them, to count heads with."""
         patch_h, patch_w = self.anchor(0).token_layout[0]
         rows, columns = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
         tokens = next(self.parameters()).new_zeros(
-            1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim
+            1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim, device=device
         )
         return tuple(self._to_level(tokens, (rows, columns)) for _ in self.out_indices)
 
