@@ -132,7 +132,7 @@ def measured_table(args: argparse.Namespace, config: Any, size: tuple[int, int],
 def answer(args: argparse.Namespace, config: Any) -> str:
     """The text to print."""
     warnings.filterwarnings("ignore", category=UserWarning)  # mmseg's, about what is not used here
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmseg imports
+    import mmsn  # noqa: F401  # first: it prepares what mmseg imports
     from mmsn.deploy import StitchMenu
     from mmsn.deploy.profile import build_on_meta, cost_table, group_costs, profile
     from mmsn.models import stitched_backbone

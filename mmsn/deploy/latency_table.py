@@ -34,7 +34,7 @@ class LatencyTable(JsonFile):
 
     schema_version: Literal[1] = 1
     title: str
-    torch: str
+    torch_version: str
     image_size: tuple[PositiveInt, PositiveInt]
     setting: LatencySetting
     stitches: list[TimedStitch]
@@ -57,7 +57,7 @@ class LatencyTable(JsonFile):
         )
         return cls(
             title=title,
-            torch=torch.__version__,
+            torch_version=torch.__version__,
             image_size=image_size,
             setting=setting,
             stitches=[TimedStitch(id=i, macs=macs[i], latency=t) for i, t in latencies.items()],
@@ -96,7 +96,11 @@ class LatencyTable(JsonFile):
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else parameter.dtype
         setting = latency_setting(device, dtype, batch_size)
-        there = {"torch": self.torch, "image size": self.image_size, **self.setting.model_dump()}
+        there = {
+            "torch": self.torch_version,
+            "image size": self.image_size,
+            **self.setting.model_dump(),
+        }
         here = {"torch": torch.__version__, "image size": image_size, **setting.model_dump()}
         faults = [f"{k} {there[k]} there, {here[k]} here" for k in here if there[k] != here[k]]
         if faults and not force:

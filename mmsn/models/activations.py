@@ -38,7 +38,7 @@ def _backbone_elements(backbone: StitchedViT, stitch: Stitch, image_size: tuple[
     """Elements beside the image at their peak, for one image."""
     tokens = backbone.costs.anchors[0].tokens(image_size)
     patches = tokens - backbone.anchor(0).prefix_tokens
-    widths = [anchor.dim for anchor in backbone.anchors]
+    widths = [anchor.dim for anchor in backbone.costs.anchors]
     # Padding to whole patches copies the image, whether or not there is anything to pad.
     first = backbone.anchor(stitch.segments[0].anchor)
     peak = 3 * math.prod(first.token_layout[0]) * patches + patches * first.dim
@@ -82,13 +82,13 @@ def _backbone_elements(backbone: StitchedViT, stitch: Stitch, image_size: tuple[
 def _block_elements(anchor: Anchor, tokens: int) -> int:
     """Elements that one block holds at its peak, its (N, C) input included.
 
-    Attention: input, normalised input, queries, keys and values, result. MLP: input, sum with the
-    attention, the same normalised, hidden layer before and after its activation. Beside both the
-    (heads, N, N) bias, where there is one.
+    Attention: input, normalised input, queries, keys and values, result, its projection. MLP:
+    input, sum with the attention, the same normalised, hidden layer before and after its
+    activation. Beside both the (heads, N, N) bias, where there is one.
     """
     block = anchor.vit.blocks[0]
     attention_dim = block.attn.num_heads * block.attn.head_dim
-    attention = tokens * (2 * anchor.dim + 4 * attention_dim)
+    attention = tokens * (3 * anchor.dim + 4 * attention_dim)
     linear = [m.out_features for m in block.mlp.modules() if isinstance(m, nn.Linear)]
     mlp = tokens * (3 * anchor.dim + 2 * sum(linear[:-1]))
     bias = 0 if anchor.rel_pos is None else block.attn.num_heads * tokens * tokens

@@ -36,7 +36,9 @@ def test_a_number_without_a_unit_is_refused(text):
         parse_budget(text)
 
 
-@pytest.mark.parametrize("text", ["", "G", "40M", "-5G", "1,5G", "100 GB", "1.2.3G", "0ms", "nan%", "1e999G"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "40M", "-5G", "1,5G", "100 GB", "1.2.3G", "0ms", "nan%", "1e999G"]
+)
 def test_what_is_not_understood_is_refused_in_one_line(text):
     with pytest.raises(ValueError, match="write '100G'") as caught:
         parse_budget(text)

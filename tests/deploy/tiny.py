@@ -21,6 +21,7 @@ def tiny_config(**backbone):
         out_indices=(3, 7),
         rank=2,
     )
+    options |= backbone
     return Config(
         dict(
             custom_imports=dict(imports=["mmsn"]),
@@ -30,10 +31,10 @@ def tiny_config(**backbone):
                 data_preprocessor=dict(
                     type="SegDataPreProcessor", mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True
                 ),
-                backbone=options | backbone,
+                backbone=options,
                 decode_head=dict(
                     type="FCNHead",
-                    in_channels=24,
+                    in_channels=options["anchors"][-1]["embed_dim"],
                     in_index=1,
                     channels=8,
                     num_convs=1,
