@@ -33,6 +33,11 @@ def _norm(affine: int, plain: int, weight_at: int) -> Callable[..., int]:
     return macs
 
 
+def _is_pooling(dims: Any) -> bool:
+    """Pooling to one pixel becomes a mean over the last two dimensions."""
+    return isinstance(dims, list) and dims == [-1, -2]
+
+
 # Per element, as fvcore counts what is no product of matrices; the rest of it is free.
 _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
     aten.native_layer_norm: _norm(5, 4, 2),
@@ -44,7 +49,7 @@ _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
     aten.upsample_bilinear2d: _elements(4),
     aten.grid_sampler_2d: _elements(4),
     aten._adaptive_avg_pool2d: lambda out, image, *args, **kwargs: image.numel(),
-    aten.mean: lambda out, image, *args, **kwargs: image.numel(),
+    aten.mean: lambda out, image, dims=(), *args, **kwargs: image.numel() * _is_pooling(dims),
 }
 
 
