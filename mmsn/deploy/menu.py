@@ -94,6 +94,17 @@ class StitchMenu:
                 raise ValueError(f"metric {metric!r} is not in {report.title!r}: use {known}")
             scores = {result.id: result.metrics[self.metric] for result in report.stitches}
             self.scores = {i: score for i, score in scores.items() if not math.isnan(score)}
+            if not self.scores:
+                raise ValueError(
+                    f"report {report.title!r} has no number for {self.metric}: choose another "
+                    "metric, or without the report"
+                )
+            timed = [i for i in self.latency_ms if i in self.scores]
+            if self.latency_ms and not timed:
+                raise ValueError(
+                    f"report {report.title!r} measured none of the stitches that the latency table "
+                    "timed: time those of the report"
+                )
 
     def _check(self, report: ParetoReport) -> None:
         """Is this a report of this model?"""
@@ -164,7 +175,7 @@ class StitchMenu:
         if self.scores:
             fits = [i for i in fits if i in self.scores]
             if not fits:
-                cheapest = min((i for i in costs if i in self.scores), key=costs.__getitem__)
+                cheapest = min(self.scores.keys() & costs.keys(), key=costs.__getitem__)
                 raise BudgetError(
                     f"no stitch within {budget} was measured: the cheapest in the report is stitch "
                     f"{cheapest}; benchmark more, or choose without the report"

@@ -143,6 +143,15 @@ def test_nothing_measured_within_the_budget(model):
         select(model, "60%", report)
 
 
+def test_a_report_that_cannot_decide_is_refused(model, table):
+    with pytest.raises(ValueError, match="has no number for mIoU"):
+        StitchMenu(model, tiny_report(model, {0: float("nan")}))
+    only_one = table.model_copy(update=dict(stitches=table.stitches[:1]))
+    other = table.stitches[1].id
+    with pytest.raises(ValueError, match="measured none of the stitches that the latency table"):
+        StitchMenu(model, tiny_report(model, {other: 1.0}), only_one)
+
+
 def test_use_and_set(model):
     menu = StitchMenu(model)
     small, middle = menu.select("50%").stitch, menu.select("80%").stitch
