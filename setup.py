@@ -106,6 +106,7 @@ EXTRAS = {
         "h5py>=3.10",
         "playwright>=1.40",  # drives a Chromium or Chrome that is installed; it brings none
     ],
+    "demo": ["gradio>=6"],
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
 }
 

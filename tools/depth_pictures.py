@@ -26,10 +26,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--budget",
         nargs="+",
-        type=float,
         default=[],
-        metavar="GFLOPS",
-        help="the dearest stitch that takes at most so many GFLOPs (multiply-accumulates)",
+        help="the dearest stitch within each: 100G (FLOPs, that is multiply-accumulates), 30%% (of "
+        "the dearest stitch's) or 40Mparams",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--indices", nargs="+", type=int, help="of the test dataset, from 0 on")
@@ -73,9 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     from mmseg.apis import init_model
     from rich.progress import track
 
+    from mmsn.deploy import StitchMenu
     from mmsn.evaluation.depth_pictures import save_depth_pictures
-    from mmsn.models import segmentor_macs, stitched_backbone
-    from mmsn.stitching import largest_within, resolve
+    from mmsn.stitching import resolve
 
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f"{args.checkpoint} does not exist; give a checkpoint file")
@@ -84,12 +83,11 @@ def main(argv: list[str] | None = None) -> None:
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     indices = choose_images(len(dataset), args.indices, args.images)
     model = init_model(cfg, args.checkpoint, device=args.device)
-    backbone = stitched_backbone(model)
-    macs = segmentor_macs(model, backbone.img_size)
+    menu = StitchMenu(model)
     words = [int(word) if word.isdigit() else word for word in args.stitch]
     words = words or ([] if args.budget else ["anchors"])
-    stitches = [*resolve(backbone.space, macs, words)]
-    stitches += [largest_within(macs, budget * 1e9) for budget in args.budget]
+    stitches = [*resolve(menu.backbone.space, menu.macs, words)]
+    stitches += [menu.select(budget).stitch.id for budget in args.budget]
     folder = args.out or Path(cfg.work_dir) / "depth_pictures"
     for index in track(indices, "drawing"):
         (path,) = save_depth_pictures(model, dataset, [index], stitches, metric, folder)

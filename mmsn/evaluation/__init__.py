@@ -1,7 +1,7 @@
 """Metrics that mmseg lacks; results of many stitches: the report, its frontier, its pictures."""
 
 from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric, depth_errors
-from mmsn.evaluation.page import write_page
+from mmsn.evaluation.page import pareto_figure, write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import (
     LOWER_IS_BETTER,
@@ -25,6 +25,7 @@ __all__ = [
     "frontier",
     "hypervolume",
     "lower_is_better",
+    "pareto_figure",
     "plot_pareto",
     "shown",
     "write_page",

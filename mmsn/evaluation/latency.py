@@ -7,10 +7,12 @@ resizing the prediction are not.
 
 from __future__ import annotations
 
+import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +47,8 @@ def measure_latency(
     backbone, ids = stitched_backbone(model), list(ids)
     device = next(model.parameters()).device
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    image = torch.randn(batch_size, 3, *image_size, device=device)
+    dtype = next(model.parameters()).dtype
+    image = torch.randn(batch_size, 3, *image_size, device=device, dtype=dtype)
     training = model.training
     model.eval()
     times: dict[int, list[float]] = {i: [] for i in ids}
@@ -66,13 +69,28 @@ def measure_latency(
             on_pass()
     finally:
         model.train(training)
-    setting = LatencySetting(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(half if autocast else image.dtype).removeprefix("torch."),
+    setting = latency_setting(device, half if autocast else image.dtype, batch_size)
+    return {i: _summary(values) for i, values in times.items()}, setting
+
+
+def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -> LatencySetting:
+    """What latencies that are measured here and now are good for."""
+    return LatencySetting(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )
-    return {i: _summary(values) for i, values in times.items()}, setting
+
+
+def _processor() -> str:
+    """The CPU by name: Linux says it in a file, elsewhere Python knows only the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu ({names[0] if names else platform.processor() or platform.machine()})"
 
 
 def _wait(device: torch.device) -> None:

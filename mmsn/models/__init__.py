@@ -1,5 +1,6 @@
 """The registered backbone, what it is made of, and what it costs with its head."""
 
+from mmsn.models.activations import activation_bytes
 from mmsn.models.anchor import Anchor
 from mmsn.models.complexity import (
     head_macs,
@@ -24,6 +25,7 @@ __all__ = [
     "SILogLoss",
     "StitchedViT",
     "UPerDepthHead",
+    "activation_bytes",
     "head_macs",
     "segmentor_macs",
     "segmentor_params",

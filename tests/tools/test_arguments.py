@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from mmsn.deploy import parse_budget
+
 Tool = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,11 +149,33 @@ def test_output_is_of_label_maps(tool: Tool) -> None:
 
 
 def test_depth_pictures_flags(tool: Tool) -> None:
-    words = "c.py k.pth --stitch anchors 25 --budget 90 120.5 --indices 3 4 --out o --device cuda:0"
+    words = "c.py k.pth --stitch anchors 25 --budget 90G 30% --indices 3 4 --out o --device cuda:0"
     args = tool("depth_pictures").parse_args(words.split())
     assert args.stitch == ["anchors", "25"]
-    assert args.budget == [90.0, 120.5]
+    assert args.budget == ["90G", "30%"]
     assert (args.indices, args.out, args.device) == ([3, 4], "o", "cuda:0")
     assert tool("depth_pictures").parse_args(["c.py", "k.pth"]).images == 4
     with pytest.raises(SystemExit):  # either these images, or so many
         tool("depth_pictures").parse_args(["c.py", "k.pth", "--indices", "3", "--images", "2"])
+
+
+def test_a_budget_that_cannot_be_kept_is_told_in_one_line(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, asked = tool("test"), []
+
+    class Runner:
+        def test(self) -> None:
+            parse_budget(asked[-1].test_cfg.budgets[-1])
+
+    def build(cfg: Config) -> Runner:
+        asked.append(cfg)
+        return Runner()
+
+    monkeypatch.setattr(test, "load_config", lambda args: Config(dict(model=dict(type="M"))))
+    monkeypatch.setattr(test, "build_runner", build)
+    monkeypatch.setattr(sys, "argv", ["test.py", "c.py", "k.pth", "--budget", "30%", "50"])
+    with pytest.raises(ValueError, match="budget '50' has no unit: write '100G'"):
+        test.main()
+    expected = dict(type="mmsn.ParetoTestLoop", stitches=[], budgets=["30%", "50"])
+    assert asked[0].test_cfg == expected
