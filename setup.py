@@ -121,7 +121,7 @@ setup(
     package_data={"mmsn": ["py.typed", "**/*.json", "**/*.npz"]},
     install_requires=[
         "torch>=2.1",
-        "timm>=1.0.20",
+        "timm>=1.0.21",  # builds on the meta device
         "numpy>=1.24",
         "safetensors>=0.4",
         "matplotlib>=3.7",

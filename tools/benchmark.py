@@ -50,7 +50,10 @@ def best_of(report_path: str, count: str) -> list[int]:
     metric = report.default_metric()
     sign = -1 if metric in LOWER_IS_BETTER else 1
     macs = {r.id: r.macs for r in report.stitches}
-    units = min(stop for r in report.stitches if r.kind == "anchor" for _, _, stop in r.segments)
+    depths: dict[int, int] = {}
+    for anchor, _, stop in (segment for r in report.stitches for segment in r.segments):
+        depths[anchor] = max(stop, depths.get(anchor, 0))
+    units = min(depths.values())
     groups = budget_groups(macs, default_step(macs, units))
     scores = {r.id: sign * r.metrics[metric] for r in report.stitches}
     return list(best_per_group(groups, scores, int(count)))
