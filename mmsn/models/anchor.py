@@ -103,8 +103,11 @@ class Anchor(nn.Module):
                 f"anchor {self.model_name!r} is no timm model: timm.list_models('*vit*') and "
                 "timm.list_models('deit*') list the plain ViTs"
             )
+        options = self._timm_options
+        if torch.empty(0).is_meta:  # there is nothing to initialise, and trying takes long
+            options = dict(options, weight_init="skip")
         try:
-            vit = timm.create_model(self.model_name, pretrained=pretrained, **self._timm_options)
+            vit = timm.create_model(self.model_name, pretrained=pretrained, **options)
         except TypeError as error:
             raise ValueError(
                 f"anchor {self.model_name!r} does not take these options as a plain timm "

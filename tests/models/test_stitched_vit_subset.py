@@ -12,6 +12,8 @@ from tests.models.conftest import tiny_anchor
 
 REL_POS = [tiny_anchor(16, 4, rel_pos_bias=True), tiny_anchor(24, 8, rel_pos_bias=True)]
 
+SOME_OF_EACH_KIND = (0, 1, 3, 7, 10, 13)
+
 
 def taken_from(whole, build, ids, **options):
     """A backbone of these stitches with the weights of the whole one."""
@@ -34,7 +36,7 @@ def test_each_stitch_alone_gives_the_same_and_holds_what_is_counted(build, optio
             table.normal_()
     levels = range(4)  # what training reads is built, too
     counted = whole.stitch_params(levels)
-    for stitch in whole.space:
+    for stitch in (whole.space[i] for i in SOME_OF_EACH_KIND):
         small = taken_from(whole, build, [stitch.id], **options)
         assert small.stitch == stitch
         assert sum(p.numel() for p in small.parameters()) == counted[stitch.id]
