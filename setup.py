@@ -77,6 +77,8 @@ class BDistWheel(bdist_wheel):
 
 README = ROOT / "README.md"
 
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]  # tools/export.py, 110 MB
+
 EXTRAS = {
     # The maintained forks: wheels or pure Python, no compiler.
     "onedl": [
@@ -98,7 +100,8 @@ EXTRAS = {
         "regex",
         "setuptools<82",
     ],
-    "test": ["pytest>=8", "hypothesis>=6", "scipy>=1.11", "fvcore>=0.1.5", "h5py>=3.10"],
+    "export": EXPORT,
+    "test": ["pytest>=8", "hypothesis>=6", "scipy>=1.11", "fvcore>=0.1.5", "h5py>=3.10", *EXPORT],
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
 }
 

@@ -114,7 +114,7 @@ def _fold(
 def _leave_out_mmsn(config: Config) -> None:
     config.custom_imports.imports.remove("mmsn")
     if not config.custom_imports.imports:
-        del config["custom_imports"]
+        config.pop("custom_imports")
     for name, loop in (("val_cfg", "ValLoop"), ("test_cfg", "TestLoop")):
         if config.get(name, {}).get("type", "").startswith("mmsn."):
             config[name] = dict(type=loop)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
 from mmsn.evaluation.report import Latency, LatencySetting
 from mmsn.models import stitched_backbone, unwrap
+
+Name = TypeVar("Name")
 
 
 @torch.no_grad()
@@ -47,22 +50,17 @@ def measure_latency(
     image = torch.randn(batch_size, 3, *image_size, device=device)
     training = model.training
     model.eval()
-    times: dict[int, list[float]] = {i: [] for i in ids}
-    order = random.Random(0)
+
+    def run(stitch: int) -> None:
+        with (
+            backbone.use_stitch(stitch),
+            torch.autocast(device.type, autocast_dtype, autocast_dtype is not None),
+        ):
+            model(image, mode="tensor")
+
     try:
-        for number in range(warm_up + repeats):
-            for stitch in order.sample(ids, len(ids)):
-                with (
-                    backbone.use_stitch(stitch),
-                    torch.autocast(device.type, autocast_dtype, autocast_dtype is not None),
-                ):
-                    _wait(device)
-                    start = time.perf_counter()
-                    model(image, mode="tensor")
-                    _wait(device)
-                if number >= warm_up:
-                    times[stitch].append(1e3 * (time.perf_counter() - start))
-            on_pass()
+        passes = {i: partial(run, i) for i in ids}
+        latencies = time_interleaved(passes, device, repeats, warm_up, on_pass)
     finally:
         model.train(training)
     setting = LatencySetting(
@@ -71,7 +69,30 @@ def measure_latency(
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )
-    return {i: _summary(values) for i, values in times.items()}, setting
+    return latencies, setting
+
+
+def time_interleaved(
+    passes: Mapping[Name, Callable[[], object]],
+    device: torch.device,
+    repeats: int = 20,
+    warm_up: int = 2,
+    on_pass: Callable[[], None] = lambda: None,
+) -> dict[Name, Latency]:
+    """Time each of some calls ``repeats`` times, in rounds of all in a random order."""
+    names = list(passes)
+    times: dict[Name, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
+    for number in range(warm_up + repeats):
+        for name in order.sample(names, len(names)):
+            _wait(device)
+            start = time.perf_counter()
+            passes[name]()
+            _wait(device)
+            if number >= warm_up:
+                times[name].append(1e3 * (time.perf_counter() - start))
+        on_pass()
+    return {name: _summary(values) for name, values in times.items()}
 
 
 def _wait(device: torch.device) -> None:
