@@ -1,7 +1,7 @@
 """From supernet to product: one stitch out of many, in the form that runs where it is needed."""
 
 from mmsn.deploy.compare import Comparison, compare
-from mmsn.deploy.export import export, load_stitch, open_exported
+from mmsn.deploy.export import export, load_stitch, open_exported, quantise
 from mmsn.deploy.extract import extract, load, save
 from mmsn.deploy.plain import plain
 
@@ -14,5 +14,6 @@ __all__ = [
     "load_stitch",
     "open_exported",
     "plain",
+    "quantise",
     "save",
 ]

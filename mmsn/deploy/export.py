@@ -128,6 +128,8 @@ def export(
         program = torch.export.export(
             network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pt2":
         torch.export.save(program, path)
@@ -135,7 +137,7 @@ def export(
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, model, whole)
-            _quantise(whole, path)
+            quantise(whole, path)
     else:
         _write_onnx(program, images, model, path)
     return path
@@ -149,6 +151,8 @@ def check_request(path: Path, precision: Precision) -> None:
         raise ValueError(f"precision {precision!r} is unknown: use one of {get_args(Precision)}")
     if path.suffix == ".onnx":
         _need_onnx()
+        if precision == "bfloat16":
+            raise ValueError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
     elif precision == "int8":
         raise ValueError("int8 is made by ONNX Runtime: let the file's name end with .onnx")
 
@@ -184,7 +188,7 @@ def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
         verbose=False,
     )
     for node in written.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces of this machine, as large as a small network
+        node.metadata_props.clear()
     written.model.metadata_props.update(_describe(model))
     written.save(path)
 
@@ -200,10 +204,14 @@ def _describe(model: Any) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in facts.items()}
 
 
-def _quantise(source: Path, target: Path) -> None:
+def quantise(source: str | Path, target: str | Path) -> None:
+    """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
+
+    Activations are scaled as they come. Convolutions and products of attention stay in float:
+    ONNX Runtime's integer convolutions are slower.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Not convolutions: ONNX Runtime's integer ones are slower than its float ones.
     quantize_dynamic(
         source,
         target,

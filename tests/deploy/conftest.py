@@ -14,14 +14,14 @@ HEADS = ("setr-naive", "upernet", "fpn")
 STITCHES = (0, 1, 2, 6, 9, 12)
 
 
-def small_config(head: str) -> Config:
+def small_config(head: str, depths: tuple[int, int] = (4, 8)) -> Config:
     folder = head.partition("-")[0]
     name = f"snnetv2_deit3-s-l-r16_{head}_8xb2-160k_ade20k-512x512.py"
     config = shrink(Config.fromfile(CONFIGS / folder / name))
     backbone = config.model.backbone
-    for anchor, depth in zip(backbone.anchors, (4, 8), strict=True):
+    for anchor, depth in zip(backbone.anchors, depths, strict=True):
         anchor.depth = depth
-    backbone.out_indices = (1, 3, 5, 7)
+    backbone.out_indices = [(i + 1) * depths[1] // 4 - 1 for i in range(4)]
     config.model.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
     return config
 

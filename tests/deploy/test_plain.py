@@ -15,28 +15,31 @@ from tests.deploy.test_extract import assert_same, logits
 SCRIPT = Path(__file__).parent / "without_mmsn.py"
 
 
-def run_without_mmsn(path, images):
-    folder = path if path.is_dir() else path.parent
-    torch.save(images, folder / "images.pt")
-    subprocess.run([sys.executable, str(SCRIPT), str(path)], check=True, cwd=folder)
-    return torch.load(folder / "outputs.pt", weights_only=True)
+def run_without_mmsn(images):
+    """Outputs by path, for a dict of images by path, of one fresh process."""
+    folders = {path: path if path.is_dir() else path.parent for path in images}
+    for path, folder in folders.items():
+        torch.save(images[path], folder / "images.pt")
+    subprocess.run([sys.executable, str(SCRIPT), *map(str, images)], check=True)
+    return {p: torch.load(f / "outputs.pt", weights_only=True) for p, f in folders.items()}
 
 
-@pytest.mark.parametrize(("head", "anchor"), [("setr-naive", 1), ("upernet", 0)])
-def test_an_anchor_predicts_the_same_without_mmsn(head, anchor, tmp_path):
-    config = small_config(head)
-    config.custom_hooks.append(dict(type="EMAHook"))
-    model = trained(config)
-    small, weights = plain(*extract(config, model.state_dict(), [anchor]))
-    assert "mmsn" not in small.pretty_text
-    assert small.custom_hooks == [dict(type="EMAHook")]
-    path = save(tmp_path, small, weights)
-    assert path.name == "model.pth"
-    images = [torch.randn(2, 3, 64, 64), torch.randn(1, 3, 50, 91)]  # windows 50 high are padded
-    with model.backbone.use_stitch(anchor):
-        expected = [logits(model, image) for image in images]
-    for ours, theirs in zip(run_without_mmsn(tmp_path, images), expected, strict=True):
-        assert_same(ours, theirs)
+def test_anchors_predict_the_same_without_mmsn(tmp_path):
+    images, expected = {}, {}
+    for head, anchor in (("setr-naive", 1), ("upernet", 0)):
+        config, folder = small_config(head, (4, 4)), tmp_path / head
+        config.custom_hooks.append(dict(type="EMAHook"))
+        model = trained(config)
+        small, weights = plain(*extract(config, model.state_dict(), [anchor]))
+        assert "mmsn" not in small.pretty_text
+        assert small.custom_hooks == [dict(type="EMAHook")]
+        assert save(folder, small, weights).name == "model.pth"
+        images[folder] = [torch.randn(2, 3, 64, 64), torch.randn(1, 3, 50, 91)]  # 50 is padded
+        with model.backbone.use_stitch(anchor):
+            expected[folder] = [logits(model, image) for image in images[folder]]
+    for folder, outputs in run_without_mmsn(images).items():
+        for ours, theirs in zip(outputs, expected[folder], strict=True):
+            assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("head", ["upernet", "fpn"])
