@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
 
     from mmsn.deploy import compare, load_stitch, open_exported
-    from mmsn.deploy.export import Logits, crop_size
+    from mmsn.deploy.exporting import Logits, crop_size
 
     try:
         config, model = load_stitch(args.config, args.checkpoint)

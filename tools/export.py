@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     from mmsn.deploy import export, load_stitch, open_exported
-    from mmsn.deploy.export import check_request, crop_size
+    from mmsn.deploy.exporting import check_request, crop_size
 
     try:
         check_request(Path(args.out), args.precision)

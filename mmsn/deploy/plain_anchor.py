@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.extract import build_empty
+from mmsn.deploy.extraction import build_empty
 from mmsn.models import StitchedViT
 from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey

@@ -28,7 +28,7 @@ from mmengine.registry import MODELS, init_default_scope
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmsn.deploy.extract import extract, load
+from mmsn.deploy.extraction import extract, load
 from mmsn.models import StitchedViT
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]

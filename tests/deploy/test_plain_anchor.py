@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmsn.deploy import extract, plain, save
 from tests.deploy.conftest import small_config, trained
-from tests.deploy.test_extract import assert_same, logits
+from tests.deploy.test_extraction import assert_same, logits
 
 SCRIPT = Path(__file__).parent / "without_mmsn.py"
 

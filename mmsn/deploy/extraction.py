@@ -3,7 +3,7 @@
 Low-rank updates are merged, and what training alone needs is gone: auxiliary heads, the feature
 levels that only they read, the names of pretrained weights. The result is the same backbone class
 with ``stitches=[...]``, so it is tested, trained on, extracted from and exported as any other.
-``plain.py`` turns an anchor further into a model that needs no mmsn.
+``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
 """
 
 from __future__ import annotations
