@@ -100,6 +100,7 @@ EXTRAS = {
         "regex",
         "setuptools<82",
     ],
+    "demo": ["gradio>=6"],
     "export": EXPORT,
     "test": ["pytest>=8", "hypothesis>=6", "scipy>=1.11", "fvcore>=0.1.5", "h5py>=3.10", *EXPORT],
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],

@@ -17,9 +17,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="config file of the supernet")
     parser.add_argument("checkpoint", help="its weights: .pth or .safetensors")
-    parser.add_argument(
-        "--stitch", nargs="+", type=int, required=True, metavar="ID", help="the stitches to keep"
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--stitch", nargs="+", type=int, metavar="ID", help="the stitches to keep")
+    which.add_argument(
+        "--budget",
+        nargs="+",
+        help="the best stitch within each: 100G (GFLOPs, as multiply-accumulates, of the whole "
+        "segmentor), 30%% (of the dearest), 40Mparams, 25ms",
     )
+    parser.add_argument("--report", help="pareto.json, by whose metric --budget finds the best")
+    parser.add_argument("--latency-table", metavar="FILE", help="for budgets in ms")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--plain",
@@ -32,11 +39,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
-    from mmsn.deploy import extract, load, plain, save
+    from mmsn.deploy import LatencyTable, StitchMenu, extract, load, plain, save
+    from mmsn.deploy.profile import build_on_meta
+    from mmsn.evaluation import ParetoReport
 
     try:
         config, state, meta = load(args.config, args.checkpoint)
-        small, weights = extract(config, state, args.stitch)
+        stitches = args.stitch
+        if args.budget:
+            menu = StitchMenu(
+                build_on_meta(config),
+                ParetoReport.load(args.report) if args.report else None,
+                LatencyTable.load(args.latency_table) if args.latency_table else None,
+            )
+            chosen = [menu.select(budget) for budget in args.budget]
+            print(*chosen, sep="\n")
+            stitches = [selection.stitch.id for selection in chosen]
+        small, weights = extract(config, state, stitches)
         if args.plain:
             small, weights = plain(small, weights)
         path = save(args.out, small, weights, meta)

@@ -21,10 +21,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--budget",
         nargs="+",
-        type=float,
-        metavar="GFLOPS",
-        help="evaluate the dearest stitch that takes at most so many GFLOPs (multiply-accumulates "
-        "of the whole segmentor for one crop)",
+        help="evaluate the dearest stitch within each budget: 100G (FLOPs, that is "
+        "multiply-accumulates of the whole segmentor for one crop), 30%% (of the dearest stitch's) "
+        "or 40Mparams",
     )
     parser.add_argument("--out", help="folder for the predictions")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
@@ -99,7 +98,12 @@ def main() -> None:
         cfg.test_cfg = dict(
             type="mmsn.ParetoTestLoop", stitches=args.stitch or [], budgets=args.budget or []
         )
-    build_runner(cfg).test()
+    from mmsn.deploy import BudgetError
+
+    try:
+        build_runner(cfg).test()
+    except BudgetError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

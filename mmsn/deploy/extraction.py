@@ -8,16 +8,15 @@ with ``stitches=[...]``, so it is tested, trained on, extracted from and exporte
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
+from mmsn.deploy.profile import build_on_meta
 from mmsn.models import StitchedViT
 from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
@@ -57,25 +56,16 @@ def extract(
             f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
-    whole = build_empty(config)
+    whole = build_on_meta(config)
     check_weights(whole, state)
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
-    network = build_empty(smaller)
+    network = build_on_meta(smaller)
     weights = {name: state[name].detach() for name in network.state_dict()}
     for key in network.backbone.layer_keys:
         name = f"backbone.stitching_layers.{layer_name(key)}."
         own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         weights[f"{name}weight"] = _merged(whole.backbone.layer(key), own)
     return smaller, {name: value.cpu().contiguous() for name, value in weights.items()}
-
-
-def build_empty(config: Config) -> Any:
-    """The segmentor of a config, of shapes without memory."""
-    init_default_scope(config.get("default_scope", "mmseg"))
-    model = copy.deepcopy(config.model)
-    model.train_cfg = None
-    with torch.device("meta"):
-        return MODELS.build(model)
 
 
 def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None:

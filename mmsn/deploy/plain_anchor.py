@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.extraction import build_empty
+from mmsn.deploy.profile import build_on_meta
 from mmsn.models import StitchedViT
 from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey
@@ -34,7 +34,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Raises:
         ValueError: more than an anchor, or one that is no plain timm ViT in this model.
     """
-    network = build_empty(config)
+    network = build_on_meta(config)
     backbone: StitchedViT = network.backbone
     stitch = backbone.stitch
     if len(backbone.space) > 1 or stitch.kind != "anchor":

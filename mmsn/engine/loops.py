@@ -21,9 +21,10 @@ from mmengine.runner import ValLoop
 from mmengine.runner.amp import autocast
 from mmseg.evaluation import IoUMetric
 
-from mmsn.models import segmentor_macs, stitched_backbone
+from mmsn.deploy import StitchMenu
+from mmsn.models import stitched_backbone
 from mmsn.registry import LOOPS
-from mmsn.stitching import largest_within, resolve
+from mmsn.stitching import resolve
 
 StitchNames = str | int | Sequence[str | int]
 
@@ -88,16 +89,16 @@ def quiet(wanted: bool = True) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def prepare_evaluators(loop: Any, budgets: Sequence[float] = ()) -> None:
+def prepare_evaluators(loop: Any, budgets: Sequence[str] = ()) -> None:
     """Give the loop its stitches and one evaluator for each, when it runs for the first time."""
     if not isinstance(loop.evaluator, StitchEvaluators):
-        backbone = stitched_backbone(loop.runner.model)
-        macs = segmentor_macs(loop.runner.model, backbone.img_size)
-        ids = resolve(backbone.space, macs, loop.stitches)
-        ids += tuple(largest_within(macs, budget * 1e9) for budget in budgets)
+        menu = StitchMenu(loop.runner.model)
+        ids = resolve(menu.backbone.space, menu.macs, loop.stitches)
+        ids += tuple(menu.select(budget).stitch.id for budget in budgets)
         if not ids:
+            space = menu.backbone.space
             raise ValueError(
-                f"stitches {loop.stitches!r} name none of the {len(backbone.space)} stitches: use "
+                f"stitches {loop.stitches!r} name none of the {len(space)} stitches: use "
                 "'all', 'anchors' or ids"
             )
         loop.evaluator = StitchEvaluators(loop.evaluator, dict.fromkeys(ids))

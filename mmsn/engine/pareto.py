@@ -39,7 +39,8 @@ class ParetoTestLoop(TestLoop):
     Args:
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
-        budgets: in GFLOPs of the whole segmentor; each adds the dearest stitch that it allows.
+        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the dearest
+            stitch that it allows.
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there.
@@ -50,7 +51,7 @@ class ParetoTestLoop(TestLoop):
         self,
         *args: Any,
         stitches: StitchNames = "all",
-        budgets: Sequence[float] = (),
+        budgets: Sequence[str] = (),
         latency: Literal["none", "frontier", "all"] = "none",
         chunk: int = 50,
         **kwargs: Any,

@@ -1,6 +1,6 @@
 """Results of many stitches: the report, its frontier, its pictures."""
 
-from mmsn.evaluation.page import write_page
+from mmsn.evaluation.page import pareto_figure, write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import (
     LOWER_IS_BETTER,
@@ -18,6 +18,7 @@ __all__ = [
     "class_gains",
     "frontier",
     "hypervolume",
+    "pareto_figure",
     "plot_pareto",
     "write_page",
 ]

@@ -7,11 +7,13 @@ resizing the prediction are not.
 
 from __future__ import annotations
 
+import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -47,7 +49,8 @@ def measure_latency(
     model = unwrap(model)
     backbone, ids = stitched_backbone(model), list(ids)
     device = next(model.parameters()).device
-    image = torch.randn(batch_size, 3, *image_size, device=device)
+    dtype = next(model.parameters()).dtype
+    image = torch.randn(batch_size, 3, *image_size, device=device, dtype=dtype)
     training = model.training
     model.eval()
 
@@ -63,13 +66,18 @@ def measure_latency(
         latencies = time_interleaved(passes, device, repeats, warm_up, on_pass)
     finally:
         model.train(training)
-    setting = LatencySetting(
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(autocast_dtype or image.dtype).removeprefix("torch."),
+    setting = latency_setting(device, autocast_dtype or image.dtype, batch_size)
+    return latencies, setting
+
+
+def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -> LatencySetting:
+    """What latencies that are measured here and now are good for."""
+    return LatencySetting(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        dtype=str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )
-    return latencies, setting
 
 
 def time_interleaved(
@@ -93,6 +101,16 @@ def time_interleaved(
                 times[name].append(1e3 * (time.perf_counter() - start))
         on_pass()
     return {name: _summary(values) for name, values in times.items()}
+
+
+def _processor() -> str:
+    """The CPU by name: Linux says it in a file, elsewhere Python knows only the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu ({names[0] if names else platform.processor() or platform.machine()})"
 
 
 def _wait(device: torch.device) -> None:

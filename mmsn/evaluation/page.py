@@ -47,22 +47,13 @@ td.text, th.text { text-align: left; }
 """
 
 
-def write_page(
+def pareto_figure(
     reports: Sequence[ParetoReport],
-    path: str | Path,
     metric: str | None = None,
     axis: Axis = "macs",
     alone: Mapping[str, tuple[float, float]] | None = None,
-) -> None:
-    """Write the page, whole or not at all.
-
-    Args:
-        reports: one or several runs, overlaid.
-        path: of the .html file.
-        metric: by default the first report's own choice.
-        axis: "macs" or "latency".
-        alone: individually trained networks as stars, by name: (GFLOPs, metric).
-    """
+) -> go.Figure:
+    """The page's picture; arguments as for ``write_page``."""
     metric = metric or reports[0].default_metric()
     figure = go.Figure()
     for report, color in zip(reports, run_colors(len(reports)), strict=True):
@@ -85,6 +76,27 @@ def write_page(
         yaxis_title=metric,
         hoverlabel=dict(align="left"),
     )
+    return figure
+
+
+def write_page(
+    reports: Sequence[ParetoReport],
+    path: str | Path,
+    metric: str | None = None,
+    axis: Axis = "macs",
+    alone: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        reports: one or several runs, overlaid.
+        path: of the .html file.
+        metric: by default the first report's own choice.
+        axis: "macs" or "latency".
+        alone: individually trained networks as stars, by name: (GFLOPs, metric).
+    """
+    figure = pareto_figure(reports, metric, axis, alone)
+    metric = metric or reports[0].default_metric()
     plot = figure.to_html(full_html=False, include_plotlyjs=True, post_script=_CLICK)
     title = html.escape(", ".join(report.title for report in reports))
     body = [

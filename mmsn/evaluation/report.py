@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +16,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
 from rich.console import Console
 from rich.table import Table
+
+from mmsn.evaluation.json_file import JsonFile
 
 Axis = Literal["macs", "latency"]
 # Metrics of which less is better; every other is taken as "more is better".
@@ -76,14 +76,14 @@ class StitchResult(BaseModel):
         return self.latency.p50_ms if self.latency else None
 
 
-class ParetoReport(BaseModel):
+class ParetoReport(JsonFile):
     """Results of one checkpoint.
 
     ``image_size`` is the (height, width) that MACs are for; ``images`` of ``of_images`` images
     have been evaluated.
     """
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+    what = "Pareto report"
 
     schema_version: Literal[1] = 1
     title: str
@@ -98,14 +98,6 @@ class ParetoReport(BaseModel):
     software: dict[str, str]
     stitches: list[StitchResult]
 
-    def save(self, path: str | Path) -> None:
-        """Write as JSON, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(self.model_dump_json(indent=1) + "\n")
-        os.replace(part, path)
-
     def save_csv(self, path: str | Path) -> None:
         """Write one row per stitch."""
         names = list(self.stitches[0].metrics) if self.stitches else []
@@ -117,20 +109,6 @@ class ParetoReport(BaseModel):
                 latency = r.latency.p50_ms if r.latency else ""
                 known = [r.id, r.kind, r.segment_text(), r.macs, r.params, latency]
                 writer.writerow([*known, *values])
-
-    @classmethod
-    def load(cls, path: str | Path) -> ParetoReport:
-        """Read and check a report.
-
-        Raises:
-            ValueError: a file that is no report of a known version, with the first reason.
-        """
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole file"
-            raise ValueError(f"{path} is no Pareto report: {where}: {first['msg']}") from None
 
     def default_metric(self) -> str:
         """``mIoU`` if it was measured, else the first metric."""

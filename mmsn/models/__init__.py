@@ -1,5 +1,6 @@
 """The registered backbone, what it is made of, and what it costs with its head."""
 
+from mmsn.models.activations import activation_bytes
 from mmsn.models.anchor import Anchor
 from mmsn.models.complexity import (
     head_macs,
@@ -13,6 +14,7 @@ from mmsn.models.stitched_vit import StitchedViT
 __all__ = [
     "Anchor",
     "StitchedViT",
+    "activation_bytes",
     "head_macs",
     "segmentor_macs",
     "segmentor_params",

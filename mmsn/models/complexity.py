@@ -1,22 +1,22 @@
 """FLOPs and parameters of a whole segmentor, for every stitch.
 
 The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads are anybody's, so theirs
-are counted once, by tracing; no stitch changes them, because the levels have the same shape for
-all.
+are counted once, over shapes (``mmsn.models.tracing``); no stitch changes them, because the levels
+have the same shape for all.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
-from mmengine.analysis import FlopAnalyzer
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mmsn.models.prefix_sharing import Level
 from mmsn.models.stitched_vit import StitchedViT
+from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
 
 def unwrap(model: Any) -> Any:
@@ -60,23 +60,27 @@ class _Head(nn.Module):
 
 
 @torch.no_grad()
-def head_macs(model: Any, image_size: tuple[int, int]) -> int:
-    """Multiply-accumulates of neck and decode head for one (height, width) image.
+def trace_head(model: Any, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Multiply-accumulates, and bytes of activations at their peak, of neck and decode head.
 
-    Counted as fvcore counts, by one traced pass over maps of zeros. Resizing the prediction to
-    the image is not a part of it.
+    For one (height, width) image, without the resizing of the prediction to the image. Counted by
+    one pass over the shapes, as fvcore counts. The bytes include the levels that come in.
     """
     model = unwrap(model)
-    levels = stitched_backbone(model).zero_levels(image_size)
-    training = model.training
-    model.eval()
-    try:
-        analyzer = FlopAnalyzer(_Head(model), levels)
-        analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        logging.getLogger("mmengine.analysis.jit_analysis").setLevel(logging.ERROR)
-        return int(analyzer.total())
-    finally:
-        model.train(training)
+    levels = stitched_backbone(model).zero_levels(image_size, "meta")
+    head = on_meta(_Head(model))
+    with MacCounter() as counter:
+        head(*levels)
+    with LiveBytes() as memory:
+        for level in tree_leaves(levels):
+            memory.add(level)
+        head(*levels)
+    return counter.macs, memory.peak
+
+
+def head_macs(model: Any, image_size: tuple[int, int]) -> int:
+    """Multiply-accumulates of neck and decode head for one (height, width) image."""
+    return trace_head(model, image_size)[0]
 
 
 def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:

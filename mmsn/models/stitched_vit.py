@@ -27,7 +27,6 @@ from mmsn.stitching import (
     Stitch,
     StitchingLayer,
     StitchSpace,
-    largest_within,
 )
 from mmsn.stitching.space import Join, Mode, Run, Step, Tap
 from mmsn.stitching.trie import Trie
@@ -187,19 +186,6 @@ class StitchedViT(BaseModule):
         with self._shared.use(SharedPasses(trie, self._begin, self._advance)):
             yield trie.order
 
-    def set_budget(self, macs: float, image_size: tuple[int, int] | None = None) -> Stitch:
-        """Choose the dearest stitch whose backbone takes at most ``macs`` multiply-accumulates.
-
-        The head comes on top; ``mmsn.models.head_macs`` counts it.
-
-        Counted for one image of (height, width) ``image_size``, by default the training crop.
-
-        Raises:
-            ValueError: a budget below the cheapest stitch.
-        """
-        self.set_stitch(largest_within(self.stitch_macs(image_size or self.img_size), macs))
-        return self._stitch
-
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
     ) -> dict[int, int]:
@@ -286,12 +272,14 @@ class StitchedViT(BaseModule):
         level = patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
         return (level, tokens[:, 0]) if self.output_cls_token else level
 
-    def zero_levels(self, image_size: tuple[int, int]) -> tuple[Level, ...]:
+    def zero_levels(
+        self, image_size: tuple[int, int], device: str | None = None
+    ) -> tuple[Level, ...]:
         """Levels of zeros as one (height, width) image would give them, to count heads with."""
         patch_h, patch_w = self.anchor(0).token_layout[0]
         rows, columns = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
         tokens = next(self.parameters()).new_zeros(
-            1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim
+            1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim, device=device
         )
         return tuple(self._to_level(tokens, (rows, columns)) for _ in self.out_indices)
 

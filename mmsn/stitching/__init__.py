@@ -4,7 +4,7 @@ from mmsn.stitching.cost import AnchorCost, CostModel
 from mmsn.stitching.layer import StitchingLayer
 from mmsn.stitching.least_squares import GramAccumulator, Solution
 from mmsn.stitching.sampling import budget_groups, default_step, draw, probabilities
-from mmsn.stitching.selection import best_per_group, largest_within, resolve
+from mmsn.stitching.selection import best_per_group, resolve
 from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "budget_groups",
     "default_step",
     "draw",
-    "largest_within",
     "probabilities",
     "resolve",
 ]

@@ -1,4 +1,4 @@
-"""Naming stitches: by id, by kind, by a few words, or by what a budget allows."""
+"""Naming stitches: by id, by kind, or by a few words."""
 
 from __future__ import annotations
 
@@ -60,19 +60,3 @@ def best_per_group(
         scored = [i for i in group if i in scores]
         chosen += sorted(scored, key=lambda i: (-scores[i], i))[:count]
     return tuple(chosen)
-
-
-def largest_within(macs: Mapping[int, int], budget: float) -> int:
-    """The dearest stitch that costs at most ``budget`` multiply-accumulates.
-
-    Raises:
-        ValueError: a budget below the cheapest stitch.
-    """
-    affordable = [i for i in macs if macs[i] <= budget]
-    if not affordable:
-        cheapest = min(macs, key=lambda i: (macs[i], i))
-        raise ValueError(
-            f"a budget of {budget / 1e9:g} GFLOPs is below the cheapest stitch: stitch {cheapest} "
-            f"takes {macs[cheapest] / 1e9:.4g} GFLOPs; give at least that"
-        )
-    return max(affordable, key=lambda i: (macs[i], -i))

@@ -149,14 +149,14 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
 
 def test_budgets_choose_stitches_to_test(trained, run):
     macs = segmentor_macs(trained.model, (32, 32))
-    budgets = [macs[0] / 1e9, (macs[1] - 1) / 1e9, 1e3]
+    budgets = [f"{macs[0] / 1e9!r}G", f"{(macs[1] - 1) / 1e9!r}G", "100%"]
     runner = run(**{"test_cfg.stitches": [], "test_cfg.budgets": budgets})
     runner.test()
     report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
     below = max((m, -i) for i, m in macs.items() if m < macs[1])
     assert [result.id for result in report.stitches] == [0, -below[1], 1]
-    runner = run(**{"test_cfg.budgets": [macs[0] / 1e9 / 2]})
-    with pytest.raises(ValueError, match="below the cheapest stitch: stitch 0"):
+    runner = run(**{"test_cfg.budgets": ["1%"]})
+    with pytest.raises(ValueError, match="budget 1% is below the cheapest stitch"):
         runner.test()
 
 

@@ -243,17 +243,6 @@ def test_a_class_token_that_no_anchor_has_is_refused(build):
         build(anchors, output_cls_token=True)
 
 
-def test_a_budget_chooses_the_dearest_stitch_that_fits(build):
-    backbone = build()
-    macs = backbone.stitch_macs((64, 64))
-    assert backbone.set_budget(macs[1]) == backbone.space[1]
-    chosen = backbone.set_budget(macs[1] - 1)
-    assert macs[chosen.id] == max(m for m in macs.values() if m < macs[1])
-    with pytest.raises(ValueError, match="below the cheapest stitch: stitch 0"):
-        backbone.set_budget(macs[0] - 1)
-    assert backbone.stitch == chosen
-
-
 @torch.no_grad()
 def test_a_state_dict_saved_in_evaluation_mode_reloads_to_the_same_outputs(build):
     backbone, image = build(), torch.randn(1, 3, 64, 64)

@@ -1,8 +1,8 @@
-"""Stitches by name and by budget."""
+"""Stitches by name."""
 
 import pytest
 
-from mmsn.stitching import StitchSpace, best_per_group, largest_within, resolve
+from mmsn.stitching import StitchSpace, best_per_group, resolve
 
 SPACE = StitchSpace.two_way((2, 4))  # 0, 1 anchors; 2 sl; 4 ls; no lsl or sls
 MACS = {0: 10, 1: 40, 2: 27, 4: 24}
@@ -33,11 +33,6 @@ def test_unknown_names_are_refused(name):
         resolve(SPACE, MACS, [name])
 
 
-@pytest.mark.parametrize(("budget", "stitch"), [(10, 0), (26.9, 4), (27, 2), (1e9, 1)])
-def test_largest_within(budget, stitch):
-    assert largest_within(MACS, budget) == stitch
-
-
 def test_best_per_group():
     groups = ((0,), (3, 2, 5), (1,))
     scores = {0: 1.0, 2: 9.0, 3: 7.0, 5: 9.0}
@@ -45,8 +40,3 @@ def test_best_per_group():
     assert best_per_group(groups, scores, 2) == (0, 2, 5)
     with pytest.raises(ValueError, match="count 0"):
         best_per_group(groups, scores, 0)
-
-
-def test_a_budget_below_the_cheapest_names_it():
-    with pytest.raises(ValueError, match=r"33\.52 GFLOPs"):
-        largest_within({0: 33_522_505_728, 1: 363_157_291_008}, 20e9)

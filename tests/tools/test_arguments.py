@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from mmengine.config import Config
 
+from mmsn.deploy import parse_budget
+
 Tool = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,3 +136,25 @@ def test_test_options_change_the_config(tool: Tool) -> None:
         type="SegVisualizationHook", draw=True, show=True, wait_time=1.0
     )
     assert cfg.visualizer.save_dir == "d"
+
+
+def test_a_budget_that_cannot_be_kept_is_told_in_one_line(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, asked = tool("test"), []
+
+    class Runner:
+        def test(self) -> None:
+            parse_budget(asked[-1].test_cfg.budgets[-1])
+
+    def build(cfg: Config) -> Runner:
+        asked.append(cfg)
+        return Runner()
+
+    monkeypatch.setattr(test, "load_config", lambda args: Config(dict(model=dict(type="M"))))
+    monkeypatch.setattr(test, "build_runner", build)
+    monkeypatch.setattr(sys, "argv", ["test.py", "c.py", "k.pth", "--budget", "30%", "50"])
+    with pytest.raises(SystemExit, match="budget '50' has no unit: write '100G'"):
+        test.main()
+    expected = dict(type="mmsn.ParetoTestLoop", stitches=[], budgets=["30%", "50"])
+    assert asked[0].test_cfg == expected

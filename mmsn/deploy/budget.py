@@ -1,0 +1,119 @@
+"""A budget as data: what a user may spend on one image, with its unit.
+
+A number without a unit is refused rather than guessed: 100 may mean GFLOPs, milliseconds or a
+stitch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["id", "macs", "percent", "latency", "params"]
+
+# by kind: the unit as it is written, and how many MACs, percent, ms or parameters it stands for
+UNITS: dict[Kind, tuple[str, int]] = {
+    "macs": ("G", 10**9),
+    "percent": ("%", 1),
+    "latency": ("ms", 1),
+    "params": ("Mparams", 10**6),
+}
+FORMS = (
+    "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the dearest stitch's FLOPs), "
+    "'25ms' or '40Mparams'"
+)
+_TEXT = re.compile(
+    r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*(G|%|ms|Mparams)", re.IGNORECASE
+)
+
+
+class BudgetError(ValueError):
+    """A budget that cannot be read or kept; the message is one line and ends in the fix."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most ``amount`` of a unit, or the one stitch of this id.
+
+    Args:
+        kind: what is limited.
+        amount: as the user wrote it: GFLOPs, percent, milliseconds, millions of parameters, or
+            the id.
+    """
+
+    kind: Kind
+    amount: float
+
+    @property
+    def limit(self) -> float:
+        """The amount in multiply-accumulates, percent, milliseconds or parameters."""
+        if self.kind in ("macs", "params"):  # counts; 33.53 * 1e9 is none in floating point
+            return round(self.amount * UNITS[self.kind][1])
+        return self.amount
+
+    def __str__(self) -> str:
+        if self.kind == "id":
+            return f"stitch {self.amount:g}"
+        return f"{self.amount!r}".removesuffix(".0") + UNITS[self.kind][0]
+
+    def check(self, costs: Collection[float]) -> None:
+        """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
+
+        Raises:
+            BudgetError: below the cheapest or above the dearest, with the range between them.
+        """
+        low, high = min(costs), max(costs)
+        if not low <= self.limit <= high:
+            where = "below the cheapest" if self.limit < low else "above the dearest"
+            unit, scale = UNITS[self.kind]
+            ends = _round(low / scale, math.ceil), _round(high / scale, math.floor)
+            if float(ends[0]) > float(ends[1]):  # there is one cost, and four digits are too few
+                ends = f"{low / scale!r}", f"{high / scale!r}"
+            raise BudgetError(
+                f"budget {self} is {where} stitch: give {ends[0]}{unit} to {ends[1]}{unit}"
+            )
+
+
+def parse_budget(value: str | int | Budget) -> Budget:
+    """Read a budget: ``"100G"``, ``"30%"``, ``"25ms"``, ``"40Mparams"``, or a stitch's id as int.
+
+    Upper and lower case are alike, and a space may stand before the unit. ``"40M"`` is refused,
+    because it could be FLOPs or parameters.
+
+    Raises:
+        BudgetError: no unit, an unknown unit, or a number that is not positive and finite.
+    """
+    if isinstance(value, Budget):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Budget("id", value)
+    if not isinstance(value, str):
+        raise BudgetError(f"budget {value!r} has no unit: {FORMS}; a stitch's id is an int")
+    match = _TEXT.fullmatch(value.strip())
+    if match is None:
+        lacks = "has no unit" if _is_number(value) else "is not understood"
+        raise BudgetError(f"budget {value!r} {lacks}: {FORMS}")
+    unit = match[3].lower()
+    kind = next(kind for kind, (known, _) in UNITS.items() if known.lower() == unit)
+    budget = Budget(kind, float(match[1] + (match[2] or "")))
+    if budget.amount > 1e99 or budget.limit <= 0:
+        raise BudgetError(f"budget {value!r} is not positive and finite: {FORMS}")
+    return budget
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _round(value: float, towards: Callable[[float], int]) -> str:
+    """Four digits, rounded inwards, so that what is printed is itself allowed."""
+    digits = 3 - math.floor(math.log10(value))
+    scaled = towards(value * 10.0**digits)
+    return f"{scaled / 10.0**digits:.10g}"

@@ -1,0 +1,145 @@
+"""Keeping a latency target while the load of the machine changes.
+
+The controller reads no clock and runs no model: it is told how long a pass took and says which
+stitch to run next.
+
+    controller = LatencyController(menu.frontier_ms(), target_ms=40)
+    while ...:
+        start = time.perf_counter()
+        with model.backbone.use_stitch(controller.stitch):
+            model.test_step(data)
+        controller.observe(1e3 * (time.perf_counter() - start))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PATIENCE = 10  # observations
+
+
+@dataclass
+class _Climb:
+    """When a position was climbed to, at which slow-down, and how long a fall would bar it."""
+
+    at: int
+    slow_down: float
+    wait: int
+    not_before: int = 0
+
+    def fall(self, now: int) -> None:
+        held = now - self.at > self.wait
+        self.wait = PATIENCE if held else 2 * self.wait
+        self.not_before = now + self.wait
+
+
+class LatencyController:
+    """Walks along a frontier so that the time of a pass stays within a target.
+
+    The present *slow-down* is a running mean of measured time over the time that the table gives.
+    A stitch is expected to take its table time times the slow-down. When the present stitch is
+    expected to miss the target, the controller goes down to the dearest that is not, by at most
+    ``max_steps``; when the next dearer one is expected to stay below ``1 - hysteresis`` of the
+    target, it goes up by one. So measured times may scatter by ``hysteresis / 2`` around any
+    constant load without a stitch being left and taken again.
+
+    Load may weigh more on a dearer stitch than on the one before it, so that the controller has to
+    come back from a climb. It then tries again after ``PATIENCE`` observations, after twice as
+    many the next time, and so on; or at once when the slow-down has fallen by ``hysteresis`` below
+    what it was at that climb.
+
+    Args:
+        latencies: milliseconds by stitch on the idle machine, from fast to slow; see
+            ``StitchMenu.frontier_ms``.
+        target_ms: that no pass should exceed.
+        hysteresis: between 0 and 1.
+        smoothing: weight of the newest measurement, above 0 and at most 1.
+        max_steps: how far down one observation may lead.
+
+    Raises:
+        ValueError: values outside their ranges, or latencies that do not rise.
+    """
+
+    def __init__(
+        self,
+        latencies: Mapping[int, float],
+        target_ms: float,
+        hysteresis: float = 0.1,
+        smoothing: float = 0.3,
+        max_steps: int = 4,
+    ) -> None:
+        self.ids, self._ms = tuple(latencies), tuple(latencies.values())
+        rising = all(a < b for a, b in zip(self._ms, self._ms[1:], strict=False))
+        if not self._ms or not rising or self._ms[0] <= 0:
+            raise ValueError(
+                f"latencies {dict(latencies)} are not allowed: give milliseconds by stitch, from "
+                "fast to slow, as menu.frontier_ms() does"
+            )
+        for name, value, allowed in (
+            ("target_ms", target_ms, target_ms > 0),
+            ("hysteresis", hysteresis, 0 < hysteresis < 1),
+            ("smoothing", smoothing, 0 < smoothing <= 1),
+            ("max_steps", max_steps, max_steps >= 1),
+        ):
+            if not allowed:
+                raise ValueError(f"{name} {value} is not allowed: see LatencyController")
+        self.target_ms, self.hysteresis = target_ms, hysteresis
+        self.smoothing, self.max_steps = smoothing, max_steps
+        self.slow_down = 1.0
+        self._position = max((k for k in range(len(self._ms)) if self._fits(k)), default=0)
+        self._observations = 0
+        self._climbs: dict[int, _Climb] = {}  # the latest to each position
+
+    @property
+    def stitch(self) -> int:
+        """The id to run next."""
+        return self.ids[self._position]
+
+    def expected_ms(self, stitch_id: int) -> float:
+        """What a pass of this stitch should take under the present load."""
+        return self._expected(self.ids.index(stitch_id))
+
+    def observe(self, ms: float) -> int:
+        """Take in how long a pass of ``stitch`` took; returns the id to run next.
+
+        Raises:
+            ValueError: a time that is not positive and finite.
+        """
+        if not 0 < ms < float("inf"):
+            raise ValueError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
+        self._observations += 1
+        ratio = ms / self._ms[self._position]
+        self.slow_down += self.smoothing * (ratio - self.slow_down)
+        if not self._fits(self._position):
+            self._descend()
+        elif self._may_climb(self._position + 1):
+            self._position += 1
+            last = self._climbs.get(self._position)
+            wait = last.wait if last else PATIENCE
+            self._climbs[self._position] = _Climb(self._observations, self.slow_down, wait)
+        return self.stitch
+
+    def _expected(self, position: int) -> float:
+        return self.slow_down * self._ms[position]
+
+    def _fits(self, position: int) -> bool:
+        return self._expected(position) <= self.target_ms
+
+    def _descend(self) -> None:
+        lowest = max(0, self._position - self.max_steps)
+        while self._position > lowest and not self._fits(self._position):
+            climb = self._climbs.get(self._position)
+            if climb is not None:
+                climb.fall(self._observations)
+            self._position -= 1
+
+    def _may_climb(self, position: int) -> bool:
+        if position == len(self._ms):
+            return False
+        roomy = self._expected(position) <= self.target_ms * (1 - self.hysteresis)
+        climb = self._climbs.get(position)
+        if climb is None or not roomy:
+            return roomy
+        eased = self.slow_down <= climb.slow_down * (1 - self.hysteresis)
+        return eased or self._observations >= climb.not_before

@@ -1,0 +1,89 @@
+"""Painting images, folders and videos."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmseg.apis import inference_model
+
+from mmsn.deploy import StitchMenu
+from mmsn.deploy.infer import find_inputs, paint, paint_file
+from tests.deploy.tiny import tiny_config, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def picture(seed, size=(40, 48)):
+    return np.random.default_rng(seed).integers(0, 255, (*size, 3)).astype(np.uint8)
+
+
+def test_colours_lie_over_the_image(model):
+    image = picture(0)
+    labels = inference_model(model, image).pred_sem_seg.data[0].numpy()
+    painted = paint(model, image, opacity=0.25)
+    for y, x in ((0, 0), (13, 40), (39, 47)):
+        color = np.array(model.dataset_meta["palette"][labels[y, x]][::-1])
+        assert np.abs(painted[y, x] - (0.75 * image[y, x] + 0.25 * color)).max() <= 0.5
+    assert np.array_equal(paint(model, image, 0.0), image)
+
+
+def test_a_video_keeps_its_frames(model, tmp_path):
+    writer = cv2.VideoWriter(
+        str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (48, 32)
+    )
+    for seed in range(4):
+        writer.write(picture(seed, (32, 48)))
+    writer.release()
+    ticks = []
+    paint_file(model, tmp_path / "v.avi", tmp_path / "out" / "v.mp4", lambda: ticks.append(1))
+    video = cv2.VideoCapture(str(tmp_path / "out" / "v.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == 5.0
+    frames = 0
+    while video.read()[0]:
+        frames += 1
+    assert frames == len(ticks) == 4
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["v.mp4"]
+
+
+def test_what_cannot_be_read_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="holds no image or video"):
+        find_inputs(tmp_path)
+    for name in ("x.png", "x.mp4"):
+        (tmp_path / name).write_text("no")
+        with pytest.raises(ValueError, match=f"x.{name[2:]}' is no (image|video) that OpenCV"):
+            paint_file(model, tmp_path / name, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
+    tool, tmp_path, capsys, model
+):
+    tiny_config().dump(tmp_path / "c.py")
+    torch.save(
+        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta)),
+        tmp_path / "k.pth",
+    )
+    (tmp_path / "in").mkdir()
+    for seed in range(2):
+        cv2.imwrite(str(tmp_path / "in" / f"{seed}.png"), picture(seed))
+    words = [str(tmp_path / name) for name in ("c.py", "k.pth", "in")]
+    words += ["--out", str(tmp_path / "out"), "--device", "cpu", "--budget", "60%"]
+    main = tool("infer").main
+    main(words)
+    out = capsys.readouterr().out
+    assert "(largest that fits 60%)" in out
+    assert "2 files painted, 0 were there" in out
+    (tmp_path / "out" / "1.png.png").unlink()
+    before = (tmp_path / "out" / "0.png.png").stat().st_mtime_ns
+    main(words)
+    assert "1 files painted, 1 were there" in capsys.readouterr().out
+    assert (tmp_path / "out" / "0.png.png").stat().st_mtime_ns == before
+    with StitchMenu(model).use("60%"):
+        expected = paint(model, picture(1))
+    assert np.array_equal(cv2.imread(str(tmp_path / "out" / "1.png.png")), expected)
+    for budget, fault in (("60", "has no unit"), ("60G", "above the dearest")):
+        with pytest.raises(SystemExit, match=fault):
+            main([*words, "--budget", budget])
