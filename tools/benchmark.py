@@ -44,16 +44,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def best_of(report_path: str, count: str) -> list[int]:
     """Ids of the best stitches per budget group of an earlier report."""
     from mmsn.evaluation import LOWER_IS_BETTER, ParetoReport
-    from mmsn.stitching import best_per_group, budget_groups, default_step
+    from mmsn.stitching import best_per_group, budget_groups, count_units, default_step
 
     report = ParetoReport.load(report_path)
     metric = report.default_metric()
     sign = -1 if metric in LOWER_IS_BETTER else 1
     macs = {r.id: r.macs for r in report.stitches}
-    depths: dict[int, int] = {}
-    for anchor, _, stop in (segment for r in report.stitches for segment in r.segments):
-        depths[anchor] = max(stop, depths.get(anchor, 0))
-    units = min(depths.values())
+    units = count_units(segment for result in report.stitches for segment in result.segments)
     groups = budget_groups(macs, default_step(macs, units))
     scores = {r.id: sign * r.metrics[metric] for r in report.stitches}
     return list(best_per_group(groups, scores, int(count)))

@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 
+from mmsn.deploy.profile import build_on_meta
 from mmsn.engine import solve_stitching_layers
-from mmsn.models import StitchedViT
+from mmsn.models import StitchedViT, activation_bytes
 from mmsn.stitching import resolve
+from tests.deploy.conftest import small_config
 from tests.models.conftest import tiny_anchor
 
 REL_POS = [tiny_anchor(16, 4, rel_pos_bias=True), tiny_anchor(24, 8, rel_pos_bias=True)]
@@ -107,3 +109,10 @@ def test_nothing_of_an_unused_anchor_takes_memory(build):
     small = build(stitches=[0])
     assert not list(small.anchor(1).parameters())
     assert {p.device.type for p in small.parameters()} == {"cpu"}
+
+
+def test_activations_are_counted_without_the_first_blocks():
+    config = small_config("setr-naive", (4, 4))
+    whole = activation_bytes(build_on_meta(config), (64, 64))
+    config.model.backbone.stitches = [2, 6]  # two anchors, each begun and each joined midway
+    assert activation_bytes(build_on_meta(config), (64, 64)) == {i: whole[i] for i in (2, 6)}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.deploy.conftest import small_config, trained
 
@@ -28,6 +29,15 @@ def test_a_stitch_is_extracted_then_exported(tool, files, tmp_path, capsys):
     assert float(printed.split("float32 ")[1].split(",")[0]) <= 1e-4
 
 
+def test_a_budget_names_the_stitch(tool, files, tmp_path, capsys):
+    tool("extract").main([*files, "--budget", "100%", "60%", "--out", str(tmp_path / "out")])
+    first, second, _ = capsys.readouterr().out.splitlines()
+    ids = [int(line.split(":")[0].removeprefix("stitch ")) for line in (first, second)]
+    assert "largest that fits 100%" in first
+    config = Config.fromfile(tmp_path / "out" / "config.py")
+    assert config.model.backbone.stitches == sorted(ids)
+
+
 def test_an_anchor_is_extracted_for_mmseg_and_timm(tool, files, tmp_path):
     tool("extract").main([*files, "--stitch", "1", "--plain", "--out", str(tmp_path / "plain")])
     names = {path.name for path in (tmp_path / "plain").iterdir()}
@@ -40,6 +50,8 @@ def test_an_anchor_is_extracted_for_mmseg_and_timm(tool, files, tmp_path):
         ("extract", ["--stitch", "99"], "error: stitch 99 is unknown"),
         ("extract", ["--stitch", "0", "--plain"], "only inside a MultiLevelNeck"),
         ("extract", ["--stitch", "2", "--plain"], "are not one anchor alone"),
+        ("extract", ["--budget", "1G"], "error: budget 1G is above the dearest stitch: give"),
+        ("extract", ["--budget", "30"], "error: budget '30' has no unit"),
         ("export", [], "error: the config has 14 stitches, of which one is wanted: name it"),
         ("export", ["--stitch", "99"], "error: stitch 99 is unknown"),
     ],
