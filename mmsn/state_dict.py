@@ -85,7 +85,10 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], dataset_meta: dict[
     meta = {"dataset_meta": dataset_meta} if dataset_meta else {}
     if path.suffix == ".safetensors":
         text = {name: json.dumps(value) for name, value in meta.items()}
+        part.touch()
+        mode = part.stat().st_mode
         safetensors.torch.save_file(tensors, part, {"format": "pt", **text})
+        part.chmod(mode)  # safetensors would let the owner alone read it
     else:
         torch.save({"state_dict": tensors, "meta": meta}, part)
     part.replace(path)

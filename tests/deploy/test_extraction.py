@@ -113,6 +113,7 @@ def test_files_load_with_mmseg_from_any_folder(setr, tmp_path, monkeypatch):
     meta = dict(classes=[str(i) for i in range(150)], palette=[[i, 0, 0] for i in range(150)])
     path = save(tmp_path / "out", small, weights, meta)
     assert path.stat().st_size < 4.1 * sum(w.numel() for w in weights.values()) + 20_000
+    assert path.stat().st_mode == (tmp_path / "out" / "config.py").stat().st_mode
     monkeypatch.chdir(tmp_path / "out")
     network = init_model("config.py", "model.safetensors", device="cpu")
     assert network.dataset_meta == meta
