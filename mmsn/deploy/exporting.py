@@ -158,14 +158,19 @@ def check_request(path: Path, precision: Precision) -> None:
 
 
 def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
-    """A function from images to logits that runs an exported file on the CPU."""
+    """A function from images to logits that runs an exported file on the CPU.
+
+    It has as many threads as PyTorch, so that their times compare.
+    """
     path = Path(path)
     if path.suffix == ".pt2":
         return torch.export.load(path).module()
     _need_onnx()
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # else it takes all cores
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0])
 
 
