@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 PATIENCE = 10  # observations
 
@@ -70,20 +71,20 @@ class LatencyController:
         max_steps: int = 4,
     ) -> None:
         self.ids, self._ms = tuple(latencies), tuple(latencies.values())
-        rising = all(a < b for a, b in zip(self._ms, self._ms[1:], strict=False))
+        rising = all(a < b for a, b in pairwise(self._ms))
         if not self._ms or not rising or self._ms[0] <= 0:
             raise ValueError(
                 f"latencies {dict(latencies)} are not allowed: give milliseconds by stitch, from "
                 "fast to slow, as menu.frontier_ms() does"
             )
-        for name, value, allowed in (
-            ("target_ms", target_ms, target_ms > 0),
-            ("hysteresis", hysteresis, 0 < hysteresis < 1),
-            ("smoothing", smoothing, 0 < smoothing <= 1),
-            ("max_steps", max_steps, max_steps >= 1),
+        for text, allowed, rule in (
+            (f"target_ms {target_ms}", target_ms > 0, "more than 0"),
+            (f"hysteresis {hysteresis}", 0 < hysteresis < 1, "a number between 0 and 1"),
+            (f"smoothing {smoothing}", 0 < smoothing <= 1, "more than 0 and at most 1"),
+            (f"max_steps {max_steps}", max_steps >= 1, "1 or more"),
         ):
             if not allowed:
-                raise ValueError(f"{name} {value} is not allowed: see LatencyController")
+                raise ValueError(f"{text} is not allowed: give {rule}")
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
         self.slow_down = 1.0

@@ -91,6 +91,8 @@ class LatencyTable(JsonFile):
                 f"{wrong[0].macs / 1e9:.6g} GFLOPs, here {macs.get(wrong[0].id, 0) / 1e9:.6g}; "
                 "measure one of this model"
             )
+        if force:
+            return
         parameter = next(unwrap(model).parameters())
         device = device or parameter.device
         autocast = torch.is_autocast_enabled(device.type)
@@ -103,7 +105,7 @@ class LatencyTable(JsonFile):
         }
         here = {"torch": torch.__version__, "image size": image_size, **setting.model_dump()}
         faults = [f"{k} {there[k]} there, {here[k]} here" for k in here if there[k] != here[k]]
-        if faults and not force:
+        if faults:
             raise ValueError(
                 f"latency table {self.title!r} was measured with another setting "
                 f"({'; '.join(faults)}): measure one here, or force it"
