@@ -77,6 +77,8 @@ class BDistWheel(bdist_wheel):
 
 README = ROOT / "README.md"
 
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]  # tools/export.py, 110 MB
+
 EXTRAS = {
     # The maintained forks: wheels or pure Python, no compiler.
     "onedl": [
@@ -105,8 +107,10 @@ EXTRAS = {
         "fvcore>=0.1.5",
         "h5py>=3.10",
         "playwright>=1.40",  # drives a Chromium or Chrome that is installed; it brings none
+        *EXPORT,
     ],
     "demo": ["gradio>=6"],
+    "export": EXPORT,
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
 }
 
@@ -128,8 +132,8 @@ setup(
     packages=find_packages(include=["mmsn", "mmsn.*"]),
     package_data={"mmsn": ["py.typed", "**/*.json", "**/*.npz"]},
     install_requires=[
-        "torch>=2.1",
-        "timm>=1.0.20",
+        "torch>=2.4",
+        "timm>=1.0.21",  # builds on the meta device
         "numpy>=1.24",
         "safetensors>=0.4",
         "matplotlib>=3.7",

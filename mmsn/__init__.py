@@ -7,7 +7,7 @@ from mmsn.compat import prepare
 
 prepare()  # before anything imports torchvision, mmcv or mmseg
 
-from mmsn import datasets, engine, evaluation, models  # noqa: E402
+from mmsn import datasets, deploy, engine, evaluation, models  # noqa: E402
 from mmsn.version import __version__  # noqa: E402
 
-__all__ = ["__version__", "datasets", "engine", "evaluation", "models"]
+__all__ = ["__version__", "datasets", "deploy", "engine", "evaluation", "models"]

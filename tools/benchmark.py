@@ -44,17 +44,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def best_of(report_path: str, count: int) -> list[int]:
     """Ids of the best stitches per budget group of an earlier report."""
     from mmsn.evaluation import ParetoReport, lower_is_better
-    from mmsn.stitching import best_per_group, budget_groups, default_step
+    from mmsn.stitching import best_per_group, budget_groups, count_units, default_step
 
     report = ParetoReport.load(report_path)
     metric = report.default_metric()
     sign = -1 if lower_is_better(metric) else 1
     macs = {r.id: r.macs for r in report.stitches}
-    depths: dict[int, int] = {}
-    for r in report.stitches:
-        for anchor, _, stop in r.segments:
-            depths[anchor] = max(stop, depths.get(anchor, 0))
-    groups = budget_groups(macs, default_step(macs, min(depths.values())))
+    units = count_units(segment for result in report.stitches for segment in result.segments)
+    groups = budget_groups(macs, default_step(macs, units))
     scores = {r.id: sign * r.metrics[metric] for r in report.stitches}
     scores = {i: score for i, score in scores.items() if not math.isnan(score)}
     return list(best_per_group(groups, scores, count))

@@ -1,18 +1,32 @@
-"""From supernet to product: choosing a stitch at run time."""
+"""From supernet to product: choosing a stitch at run time, or taking one away as a small model."""
 
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
+from mmsn.deploy.comparison import Comparison, compare
 from mmsn.deploy.controller import LatencyController
+from mmsn.deploy.exporting import export, load_stitch, open_exported, quantise
+from mmsn.deploy.extraction import extract, load, save
 from mmsn.deploy.latency_table import LatencyTable
 from mmsn.deploy.menu import Selection, StitchMenu, select, use_budget
+from mmsn.deploy.plain_anchor import plain
 
 __all__ = [
     "Budget",
     "BudgetError",
+    "Comparison",
     "LatencyController",
     "LatencyTable",
     "Selection",
     "StitchMenu",
+    "compare",
+    "export",
+    "extract",
+    "load",
+    "load_stitch",
+    "open_exported",
     "parse_budget",
+    "plain",
+    "quantise",
+    "save",
     "select",
     "use_budget",
 ]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmsn.models import activation_bytes, segmentor_macs, segmentor_params, stitched_backbone
-from mmsn.stitching import Stitch, budget_groups, default_step
+from mmsn.stitching import Stitch, budget_groups, count_units, default_step
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def group_costs(costs: Sequence[StitchCost]) -> tuple[tuple[StitchCost, ...], ..
     """The budget groups that training draws from, from cheap to dear."""
     by_id = {cost.stitch.id: cost for cost in costs}
     macs = {i: cost.macs for i, cost in by_id.items()}
-    anchors = [c.stitch for c in costs if c.stitch.kind == "anchor"]
-    units = min(segment.stop for stitch in anchors for segment in stitch.segments)
+    units = count_units(segment for cost in costs for segment in cost.stitch.segments)
     groups = budget_groups(macs, default_step(macs, units))
     return tuple(tuple(by_id[i] for i in group) for group in groups)
 

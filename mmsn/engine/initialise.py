@@ -34,10 +34,16 @@ def solve_stitching_layers(
         The solution of each layer, with its rank and its error.
 
     Raises:
-        ValueError: images or tokens that are not finite, or no images at all.
+        ValueError: images or tokens that are not finite, no images at all, or a backbone of a few
+            stitches, which lacks blocks.
     """
     space = backbone.space
-    keys = list(space.layer_keys if keys is None else keys)
+    keys = list(backbone.layer_keys if keys is None else keys)
+    if keys and not all(backbone.anchor(index).is_whole for index in range(len(space.depths))):
+        raise ValueError(
+            f"a backbone with stitches {space.ids} alone lacks blocks that least squares needs: "
+            "solve the stitching layers with all stitches, then extract these"
+        )
     positions = sorted({(min(key.source, key.target), key.unit) for key in keys})
     grams = {
         (pair, unit): GramAccumulator(backbone.anchor(pair).dim, backbone.anchor(pair + 1).dim)

@@ -11,14 +11,17 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from mmsn.evaluation.report import Latency, LatencySetting
 from mmsn.models import stitched_backbone, unwrap
+
+Name = TypeVar("Name")
 
 
 @torch.no_grad()
@@ -46,31 +49,33 @@ def measure_latency(
     model = unwrap(model)
     backbone, ids = stitched_backbone(model), list(ids)
     device = next(model.parameters()).device
-    half = torch.bfloat16 if device.type == "cpu" else torch.float16
+    half = half_precision(device)
     dtype = next(model.parameters()).dtype
-    image = torch.randn(batch_size, 3, *image_size, device=device, dtype=dtype)
-    training = model.training
+    own_random = torch.Generator().manual_seed(0)
+    image = torch.randn(batch_size, 3, *image_size, generator=own_random).to(device, dtype)
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    times: dict[int, list[float]] = {i: [] for i in ids}
-    order = random.Random(0)
+
+    def run(stitch: int) -> None:
+        with (
+            backbone.use_stitch(stitch),
+            torch.autocast(device.type, half, enabled=autocast),
+        ):
+            model(image, mode="tensor")
+
     try:
-        for number in range(warm_up + repeats):
-            for stitch in order.sample(ids, len(ids)):
-                with (
-                    backbone.use_stitch(stitch),
-                    torch.autocast(device.type, half, enabled=autocast),
-                ):
-                    _wait(device)
-                    start = time.perf_counter()
-                    model(image, mode="tensor")
-                    _wait(device)
-                if number >= warm_up:
-                    times[stitch].append(1e3 * (time.perf_counter() - start))
-            on_pass()
+        passes = {i: partial(run, i) for i in ids}
+        latencies = time_interleaved(passes, device, repeats, warm_up, on_pass)
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
     setting = latency_setting(device, half if autocast else image.dtype, batch_size)
-    return {i: _summary(values) for i, values in times.items()}, setting
+    return latencies, setting
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """What mmengine's mixed precision uses on a device."""
+    return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
 def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -> LatencySetting:
@@ -81,6 +86,29 @@ def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -
         batch_size=batch_size,
         threads=torch.get_num_threads(),
     )
+
+
+def time_interleaved(
+    passes: Mapping[Name, Callable[[], object]],
+    device: torch.device,
+    repeats: int = 20,
+    warm_up: int = 2,
+    on_pass: Callable[[], None] = lambda: None,
+) -> dict[Name, Latency]:
+    """Time each of some calls ``repeats`` times, in rounds of all in a random order."""
+    names = list(passes)
+    times: dict[Name, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
+    for number in range(warm_up + repeats):
+        for name in order.sample(names, len(names)):
+            _wait(device)
+            start = time.perf_counter()
+            passes[name]()
+            _wait(device)
+            if number >= warm_up:
+                times[name].append(1e3 * (time.perf_counter() - start))
+        on_pass()
+    return {name: _summary(values) for name, values in times.items()}
 
 
 def _processor() -> str:

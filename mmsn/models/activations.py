@@ -86,7 +86,8 @@ def _block_elements(anchor: Anchor, tokens: int) -> int:
     input, sum with the attention, the same normalised, hidden layer before and after its
     activation. Beside both the (heads, N, N) bias, where there is one.
     """
-    block = anchor.vit.blocks[0]
+    # An anchor of a few stitches may lack its first blocks.
+    block = next(block for block in anchor.vit.blocks if not isinstance(block, nn.Identity))
     attention_dim = block.attn.num_heads * block.attn.head_dim
     attention = tokens * (3 * anchor.dim + 4 * attention_dim)
     linear = [m.out_features for m in block.mlp.modules() if isinstance(m, nn.Linear)]

@@ -8,6 +8,8 @@ is removed, because dense heads read raw block outputs.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import timm
@@ -27,6 +29,7 @@ from mmsn.models.rel_pos import RelativePositionBias
 from mmsn.state_dict import read_state_dict
 from mmsn.stitching import AnchorCost
 
+EMBEDDING_PARAMETERS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")
 
 
@@ -65,6 +68,17 @@ class Anchor(nn.Module):
                 f"anchor {model_name!r} has both pretrained=True and checkpoint={checkpoint!r}: "
                 "keep one"
             )
+        self._whole = partial(
+            Anchor,
+            model_name,
+            img_size,
+            pretrained,
+            checkpoint,
+            prefix,
+            rel_pos_bias,
+            with_cp,
+            **timm_options,
+        )
         self.model_name, self.pretrained = model_name, pretrained
         self.checkpoint, self.prefix, self.with_cp = checkpoint, prefix, with_cp
         self._timm_options = dict(
@@ -78,7 +92,10 @@ class Anchor(nn.Module):
         self.depth: int = len(self.vit.blocks)
         self.dim: int = self.vit.embed_dim
         self.prefix_tokens: int = self.vit.num_prefix_tokens
+        self.patch_size: tuple[int, int] = tuple(self.vit.patch_embed.patch_size)
         self.rel_pos = self._relative_positions() if rel_pos_bias else None
+        self._cost = self._count()
+        self.is_whole = True
 
     def _create(self, pretrained: bool) -> VisionTransformer:
         if not timm.is_model(self.model_name):
@@ -86,8 +103,11 @@ class Anchor(nn.Module):
                 f"anchor {self.model_name!r} is no timm model: timm.list_models('*vit*') and "
                 "timm.list_models('deit*') list the plain ViTs"
             )
+        options = self._timm_options
+        if torch.empty(0).is_meta:  # there is nothing to initialise, and trying takes long
+            options = dict(options, weight_init="skip")
         try:
-            vit = timm.create_model(self.model_name, pretrained=pretrained, **self._timm_options)
+            vit = timm.create_model(self.model_name, pretrained=pretrained, **options)
         except TypeError as error:
             raise ValueError(
                 f"anchor {self.model_name!r} does not take these options as a plain timm "
@@ -126,7 +146,24 @@ class Anchor(nn.Module):
         Tokens can pass between anchors only if this is the same.
         """
         registers = self.vit.num_reg_tokens
-        return tuple(self.vit.patch_embed.patch_size), self.prefix_tokens - registers, registers
+        return self.patch_size, self.prefix_tokens - registers, registers
+
+    def keep(self, blocks: Collection[int], embedding: bool) -> None:
+        """Give up all other blocks, and the embedding of images unless it is asked for.
+
+        What stays keeps its name in the state dict and its place in ``run``; ``cost`` stays that
+        of the whole anchor.
+        """
+        for index in set(range(self.depth)).difference(blocks):
+            self.vit.blocks[index] = nn.Identity()
+            if self.rel_pos is not None:
+                del self.rel_pos.tables[str(index)]
+        if not embedding:
+            self.vit.patch_embed, self.vit.norm_pre = nn.Identity(), nn.Identity()
+            for name in EMBEDDING_PARAMETERS:
+                if getattr(self.vit, name, None) is not None:
+                    setattr(self.vit, name, None)
+        self.is_whole = embedding and len(blocks) == self.depth
 
     def init_weights(self) -> None:
         """Load the pretrained weights or the checkpoint, if the anchor has one.
@@ -135,7 +172,12 @@ class Anchor(nn.Module):
             FileNotFoundError: the checkpoint is not there.
             ValueError: keys are missing, unknown or of another shape; all are listed.
         """
-        if self.pretrained:
+        if not self.is_whole:
+            if self.pretrained or self.checkpoint is not None:
+                whole = self._whole()
+                whole.init_weights()
+                self.load_state_dict({k: whole.state_dict()[k] for k in self.state_dict()})
+        elif self.pretrained:
             try:
                 donor = self._create(pretrained=True)
             except Exception as error:
@@ -231,19 +273,22 @@ class Anchor(nn.Module):
         return tokens
 
     def cost(self) -> AnchorCost:
-        """The shapes that the cost model needs, read off the modules."""
+        """The shapes that the cost model needs, read off the modules of the whole anchor."""
+        return self._cost
+
+    def _count(self) -> AnchorCost:
         vit, block = self.vit, self.vit.blocks[0]
         embedding = [vit.patch_embed, vit.norm_pre]
-        tables = 0 if self.rel_pos is None else self.rel_pos.tables[0].numel()
-        names = ("cls_token", "dist_token", "reg_token", "pos_embed")
-        loose = [p for p in (getattr(vit, name, None) for name in names) if p is not None]
+        tables = 0 if self.rel_pos is None else self.rel_pos.tables["0"].numel()
+        loose = [getattr(vit, name, None) for name in EMBEDDING_PARAMETERS]
         return AnchorCost(
             dim=self.dim,
             patch_size=self.token_layout[0],
             prefix_tokens=self.prefix_tokens,
             embed_linear=sum(map(_weights, embedding)),
             embed_norm=sum(map(_normalised, embedding)),
-            embed_params=sum(map(_params, embedding)) + sum(p.numel() for p in loose),
+            embed_params=sum(map(_params, embedding))
+            + sum(p.numel() for p in loose if p is not None),
             block_linear=_weights(block),
             block_norm=_normalised(block),
             block_params=_params(block) + tables,

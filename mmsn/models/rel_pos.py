@@ -53,14 +53,18 @@ class RelativePositionBias(nn.Module):
     def __init__(self, depth: int, num_heads: int, grid: Grid) -> None:
         super().__init__()
         self.grid = grid
-        self.tables = nn.ParameterList(
-            torch.zeros(num_relative_positions(grid), num_heads) for _ in range(depth)
+        # By name, not a list: an anchor that lost blocks has gaps.
+        self.tables = nn.ParameterDict(
+            {
+                str(block): nn.Parameter(torch.zeros(num_relative_positions(grid), num_heads))
+                for block in range(depth)
+            }
         )
         self._indices: dict[tuple[Grid, torch.device], Tensor] = {}
 
     def forward(self, block: int, grid: Grid) -> Tensor:
         """(1, heads, N, N) bias of a block on a (rows, columns) grid, N with the class token."""
-        table = self.tables[block]
+        table = self.tables[str(block)]
         if grid != self.grid:
             table = resize_table(table, self.grid, grid)
         index = self._index(grid, table.device)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -48,6 +50,8 @@ class StitchedViT(BaseModule):
         space: "two_way" (SN-Netv2) or "one_way" (SN-Net).
         rank: rank of the stitching layers' update; 0 trains them as a whole.
         alpha: the update is scaled by ``alpha / rank``.
+        stitches: build only what these ids use; all by default. Made by ``mmsn.deploy.extract``
+            out of a trained supernet, because least squares needs whole anchors.
         freeze_anchors: train only stitching layers and heads.
         with_cp: recompute blocks in the backward pass, to save memory.
         output_cls_token: hand out the class token beside the map of each level, as DPT reads it.
@@ -56,6 +60,7 @@ class StitchedViT(BaseModule):
 
     Raises:
         ValueError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
+        LookupError: stitches that these anchors do not have.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class StitchedViT(BaseModule):
         space: Mode = "two_way",
         rank: int = 16,
         alpha: float = 1.0,
+        stitches: Sequence[int] | None = None,
         freeze_anchors: bool = False,
         with_cp: bool = False,
         output_cls_token: bool = False,
@@ -86,7 +92,12 @@ class StitchedViT(BaseModule):
             )
         self.img_size: tuple[int, int] = (size[0], size[1])
         _check_specs(anchors)
-        built = [Anchor(img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors]
+        build = [
+            partial(Anchor, img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors
+        ]
+        # Without memory where only a part may be wanted.
+        with nullcontext() if stitches is None else torch.device("meta"):
+            built = [anchor() for anchor in build]
         _check_token_layouts(built)
         _check_order(built)
         if output_cls_token and built[0].token_layout[1] == 0:
@@ -95,7 +106,6 @@ class StitchedViT(BaseModule):
                 "choose anchors with one, or output_cls_token=False"
             )
         self.output_cls_token = output_cls_token
-        self.anchors = nn.ModuleList(built)
         self.space = StitchSpace((anchor.depth for anchor in built), space)
         self.out_indices = _check_positions("out_indices", out_indices, self.space.depths[-1])
         self.train_levels = tuple(range(len(self.out_indices)))
@@ -104,19 +114,32 @@ class StitchedViT(BaseModule):
         self.costs = CostModel(
             self.space, tuple(anchor.cost() for anchor in built), rank, self.out_indices
         )
+        self.layer_keys = self.space.layer_keys
+        if stitches is not None:
+            self.space = self.space.subset(stitches)
+            parts = self.space.parts(self.space, self.out_indices, self.train_levels)
+            self.layer_keys = tuple(key for key in self.layer_keys if key in parts.layers)
+            for index, make in enumerate(build):
+                blocks = {block for anchor, block in parts.blocks if anchor == index}
+                if blocks:
+                    built[index] = make()
+                built[index].keep(blocks, index in parts.embeddings)
+        self.anchors = nn.ModuleList(built)
         self.stitching_layers = nn.ModuleDict(
             {
                 layer_name(key): StitchingLayer(
                     built[key.source].dim, built[key.target].dim, rank, alpha
                 )
-                for key in self.space.layer_keys
+                for key in self.layer_keys
             }
         )
         self.freeze_anchors = freeze_anchors
         if freeze_anchors:
             self.anchors.requires_grad_(False)
-        # Until somebody chooses: the dearest anchor, alone.
-        self._stitch = self.space[len(built) - 1]
+        # Until somebody chooses: the dearest anchor alone, or what comes nearest in a subset.
+        macs = self.stitch_macs(self.img_size)
+        last = len(built) - 1
+        self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
         self._in_use: ContextLocal[Stitch] = ContextLocal()
         self._shared: ContextLocal[SharedPasses] = ContextLocal()
 
@@ -185,7 +208,7 @@ class StitchedViT(BaseModule):
     @property
     def uninitialised(self) -> tuple[LayerKey, ...]:
         """Stitching layers that neither least squares nor a checkpoint has filled."""
-        return tuple(key for key in self.space.layer_keys if not self.layer(key).initialised)
+        return tuple(key for key in self.layer_keys if not self.layer(key).initialised)
 
     def layer(self, key: LayerKey) -> StitchingLayer:
         """The stitching layer of this name."""

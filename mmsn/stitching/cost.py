@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mmsn.stitching.space import Join, LayerKey, Run, Stitch, StitchSpace, Tap
+from mmsn.stitching.space import LayerKey, Stitch, StitchSpace, Tap
 
 NORM_MACS_PER_ELEMENT = 5
 
@@ -76,11 +76,11 @@ class CostModel:
         """MACs by part: ``embed``, ``blocks`` and ``stitching``."""
         first = self.anchors[stitch.segments[0].anchor]
         tokens = first.tokens(image_size)
-        blocks, layers = self._used(stitch, levels)
+        parts = self.space.parts([stitch], self.out_indices, levels)
         return {
             "embed": first.embed_macs(tokens),
-            "blocks": sum(n * self.anchors[a].block_macs(tokens) for a, n in blocks.items()),
-            "stitching": tokens * sum(self._layer_weights(key) for key in layers),
+            "blocks": sum(self.anchors[anchor].block_macs(tokens) for anchor, _ in parts.blocks),
+            "stitching": tokens * sum(self._layer_weights(key) for key in parts.layers),
         }
 
     def macs(self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]) -> int:
@@ -107,26 +107,12 @@ class CostModel:
 
     def params(self, stitch: Stitch, levels: Sequence[int]) -> int:
         """Parameters of the backbone that this stitch uses."""
-        blocks, layers = self._used(stitch, levels)
+        parts = self.space.parts([stitch], self.out_indices, levels)
         total = self.anchors[stitch.segments[0].anchor].embed_params
-        total += sum(n * self.anchors[a].block_params for a, n in blocks.items())
-        biases = sum(self.anchors[key.target].dim for key in layers)
-        return total + biases + sum(self._layer_weights(key) for key in layers)
+        total += sum(self.anchors[anchor].block_params for anchor, _ in parts.blocks)
+        biases = sum(self.anchors[key.target].dim for key in parts.layers)
+        return total + biases + sum(self._layer_weights(key) for key in parts.layers)
 
     def _layer_weights(self, key: LayerKey) -> int:
         source, target = self.anchors[key.source].dim, self.anchors[key.target].dim
         return source * target + self.rank * (source + target)
-
-    def _used(self, stitch: Stitch, levels: Sequence[int]) -> tuple[dict[int, int], set[LayerKey]]:
-        """Blocks run per anchor, and the stitching layers, each of which runs once."""
-        blocks: dict[int, int] = {}
-        layers: set[LayerKey] = set()
-        for step in self.space.route(stitch, self.out_indices, levels):
-            match step:
-                case Run(anchor, start, stop):
-                    blocks[anchor] = blocks.get(anchor, 0) + stop - start
-                case Join(key):
-                    layers.add(key)
-                case Tap(_, path):
-                    layers.update(path)
-        return blocks, layers

@@ -9,7 +9,7 @@ without communication and without any generator's state.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -23,6 +23,14 @@ def default_step(macs: Mapping[int, int], units: int) -> float:
     reference's fixed 10 G gives the same 13 groups.
     """
     return (max(macs.values()) - min(macs.values())) / (3 * max(units, 1))
+
+
+def count_units(segments: Iterable[tuple[int, int, int]]) -> int:
+    """Units that stitches with these (anchor, start, stop) are cut into: the smallest depth."""
+    depths: dict[int, int] = {}
+    for anchor, _, stop in segments:
+        depths[anchor] = max(stop, depths.get(anchor, 0))
+    return min(depths.values())
 
 
 def budget_groups(macs: Mapping[int, int], step: float) -> Groups:

@@ -34,7 +34,7 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
             case "all":
                 ids += space.ids
             case "anchors":
-                ids += range(len(space.depths))
+                ids += [stitch.id for stitch in space if stitch.kind == "anchor"]
             case "middle":
                 ids.append(middle(space, macs))
             case "sl" | "ls" | "lsl" | "sls":

@@ -63,6 +63,14 @@ class Tap(NamedTuple):
 Step = Run | Join | Tap
 
 
+class Parts(NamedTuple):
+    """What stitches are made of: anchors that embed the image, (anchor, block) pairs, layers."""
+
+    embeddings: frozenset[int]
+    blocks: frozenset[tuple[int, int]]
+    layers: frozenset[LayerKey]
+
+
 @dataclass(frozen=True)
 class Stitch:
     """One sub-network: segments joined by stitching layers.
@@ -110,6 +118,7 @@ class StitchSpace:
                     f"divide the other; choose for example {small} and {2 * small}"
                 )
         self._by_id = {stitch.id: stitch for stitch in self._enumerate()}
+        self._is_subset = False
 
     @classmethod
     def one_way(cls, depths: Iterable[int]) -> StitchSpace:
@@ -120,6 +129,21 @@ class StitchSpace:
     def two_way(cls, depths: Iterable[int]) -> StitchSpace:
         """The space of SN-Netv2: both directions, at most two joins."""
         return cls(depths, "two_way")
+
+    def subset(self, ids: Iterable[int]) -> StitchSpace:
+        """The space with these stitches alone; they keep their ids.
+
+        Raises:
+            LookupError: an id that this space does not have.
+            ValueError: no ids.
+        """
+        chosen = sorted({self[stitch_id].id for stitch_id in ids})
+        if not chosen:
+            raise ValueError("a subset of no stitches is not allowed: give at least one id")
+        smaller = StitchSpace(self.depths, self.mode)
+        smaller._by_id = {stitch_id: self[stitch_id] for stitch_id in chosen}
+        smaller._is_subset = True
+        return smaller
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -135,6 +159,11 @@ class StitchSpace:
         try:
             return self._by_id[stitch_id]
         except (KeyError, TypeError):
+            if self._is_subset:
+                known = ", ".join(map(str, self._by_id))
+                raise LookupError(
+                    f"stitch {stitch_id!r} is not in this subset: it holds {known}"
+                ) from None
             top = max(self._by_id)
             gaps = [str(i) for i in range(top) if i not in self._by_id]
             less = f" without {', '.join(gaps)} (no block after the last join)" if gaps else ""
@@ -161,10 +190,10 @@ class StitchSpace:
 
     @property
     def layer_keys(self) -> tuple[LayerKey, ...]:
-        """Every stitching layer of the space: 12 up and 11 down for depths (12, 24).
+        """Every stitching layer that these depths allow: 12 up and 11 down for (12, 24).
 
-        They are shared by all stitches. The last one upwards joins nothing; it only projects the
-        small anchor's last features.
+        They are shared by all stitches; ``parts`` names those that some of them use. The last one
+        upwards joins nothing; it only projects the small anchor's last features.
         """
         keys = []
         for pair in range(len(self.depths) - 1):
@@ -226,6 +255,25 @@ class StitchSpace:
         while steps and not isinstance(steps[-1], Tap):
             steps.pop()
         return tuple(steps)
+
+    def parts(
+        self, stitches: Iterable[Stitch], out_indices: Sequence[int], levels: Sequence[int]
+    ) -> Parts:
+        """Everything that at least one of these stitches runs; arguments as for ``route``."""
+        embeddings: set[int] = set()
+        blocks: set[tuple[int, int]] = set()
+        layers: set[LayerKey] = set()
+        for stitch in stitches:
+            embeddings.add(stitch.segments[0].anchor)
+            for step in self.route(stitch, out_indices, levels):
+                match step:
+                    case Run(anchor, start, stop):
+                        blocks.update((anchor, block) for block in range(start, stop))
+                    case Join(key):
+                        layers.add(key)
+                    case Tap(_, path):
+                        layers.update(path)
+        return Parts(frozenset(embeddings), frozenset(blocks), frozenset(layers))
 
     def _enumerate(self) -> Iterator[Stitch]:
         for anchor, depth in enumerate(self.depths):

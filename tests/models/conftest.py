@@ -20,7 +20,7 @@ def build():
         anchors = anchors or [tiny_anchor(16, 4), tiny_anchor(24, 8)]
         options = dict(img_size=64, out_indices=(1, 3, 5, 7), rank=2) | options
         backbone = StitchedViT(anchors, **options)
-        for key in backbone.space.layer_keys:  # as after some training: the update is not zero
+        for key in backbone.layer_keys:  # as after some training: the update is not zero
             layer = backbone.layer(key)
             if layer.rank:
                 layer.lora_B.data.normal_()

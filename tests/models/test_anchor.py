@@ -186,13 +186,13 @@ def test_pretrained_goes_through_timms_own_loading(tmp_path):
 def test_position_tables_load_with_their_anchor_or_are_refused(tmp_path):
     options = dict(depth=2, rel_pos_bias=True)
     trained = Anchor("vit_tiny_patch16_224", (64, 64), **options)
-    for table in trained.rel_pos.tables:
+    for table in trained.rel_pos.tables.values():
         torch.nn.init.normal_(table)
     state = {f"backbone.anchors.0.{k}": v for k, v in trained.state_dict().items()}
     path = tmp_path / "one.pth"
     torch.save(state, path)
     mine = load(str(path), prefix="backbone.anchors.0.", **options)
-    assert torch.equal(mine.rel_pos.tables[1], trained.rel_pos.tables[1])
+    assert torch.equal(mine.rel_pos.tables["1"], trained.rel_pos.tables["1"])
     assert torch.equal(mine.vit.pos_embed, trained.vit.pos_embed)
     with pytest.raises(ValueError, match="need rel_pos_bias=True"):
         load(str(path), prefix="backbone.anchors.0.")

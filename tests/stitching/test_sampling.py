@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsn.stitching import budget_groups, default_step, draw, probabilities
+from mmsn.stitching import (
+    StitchSpace,
+    budget_groups,
+    count_units,
+    default_step,
+    draw,
+    probabilities,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 costs = st.dictionaries(st.integers(0, 200), st.integers(1, 10**12), min_size=1)
@@ -76,3 +83,8 @@ def test_frequencies_are_uniform_over_groups_then_members(published):
 def test_a_step_below_zero_is_refused(step):
     with pytest.raises(ValueError, match=r"step .* 0 or more"):
         budget_groups({0: 1}, step)
+
+
+def test_units_are_counted_from_segments_alone():
+    space = StitchSpace.two_way((4, 8))
+    assert count_units(s for stitch in space for s in stitch.segments) == space.units(0)

@@ -1,0 +1,227 @@
+"""A whole segmentor as one file that needs neither mmsn nor mmseg: ONNX, or PyTorch's own ``.pt2``.
+
+What a file computes is the segmentor's pass over a batch of equally large images: normalised
+(B, 3, H, W) pixels to (B, classes, H, W) logits of the same size, as mmseg resizes them. Colour
+order, mean and deviation stay outside, as deployment tools expect; an ONNX file names them in its
+metadata. Sliding windows and the resize to the original image are the caller's, too.
+
+The batch is free. Height and width are fixed on purpose: position embeddings are resampled, and
+pooling heads divide the map, by sizes that only Python knows. ``.pt2`` is ``torch.export``, which
+PyTorch keeps instead of TorchScript.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from mmengine.config import Config
+from mmengine.model.utils import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mmsn.deploy.extraction import extract, load
+from mmsn.models import StitchedViT
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+SUFFIXES = (".onnx", ".pt2")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class Logits(nn.Module):
+    """Normalised (B, 3, H, W) images in float32 to (B, classes, H, W) logits in float32.
+
+    Args:
+        model: a segmentor; a copy runs, in evaluation mode.
+        image_size: (height, width) to which position embeddings are resampled once and for all.
+        dtype: of the weights and the work between input and output.
+    """
+
+    def __init__(
+        self, model: Any, image_size: tuple[int, int], dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().to(dtype)
+        self.dtype = dtype
+        for vit in self.model.modules():
+            if isinstance(vit, VisionTransformer) and vit.pos_embed is not None:
+                sides = zip(image_size, vit.patch_embed.patch_size, strict=True)
+                vit.set_input_size([patch * math.ceil(side / patch) for side, patch in sides])
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, classes, H, W)."""
+        size = image.shape[2:]
+        meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
+        logits = self.model.encode_decode(image.to(self.dtype), [meta])
+        return logits.float()
+
+
+def build(config: Config, weights: Mapping[str, Tensor]) -> Any:
+    """The segmentor of a config with these weights, in evaluation mode, on the CPU."""
+    init_default_scope(config.get("default_scope", "mmseg"))
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def load_stitch(
+    config: str | Path, checkpoint: str | Path, stitch: int | None = None
+) -> tuple[Config, Any]:
+    """Config and segmentor of one stitch, from the files of a supernet or of an extraction.
+
+    Raises:
+        ValueError: several stitches, and none is named.
+    """
+    loaded, weights, meta = load(config, checkpoint)
+    if stitch is not None:
+        loaded, weights = extract(loaded, weights, [stitch])
+    model = build(loaded, weights)
+    stitches = model.backbone.space.ids if isinstance(model.backbone, StitchedViT) else ()
+    if len(stitches) > 1:
+        raise ValueError(
+            f"the config has {len(stitches)} stitches, of which one is wanted: name it with "
+            "--stitch"
+        )
+    model.cfg, model.dataset_meta = loaded, meta
+    return loaded, model
+
+
+def crop_size(config: Config) -> tuple[int, int]:
+    """(height, width) that a segmentor sees: its sliding window, or its training crop."""
+    size = config.model.get("test_cfg", {}).get("crop_size") or config.model.backbone.img_size
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def export(
+    model: Any, path: str | Path, image_size: tuple[int, int], precision: Precision = "float32"
+) -> Path:
+    """Write a segmentor as ``.onnx`` or ``.pt2``, whichever ``path`` ends with.
+
+    Args:
+        model: an mmseg ``EncoderDecoder``; a supernet's present stitch, with all its weights:
+            extract the stitch first.
+        path: the file; it is replaced if it exists.
+        image_size: (height, width) of the images that it will take.
+        precision: of weights and work; "int8" is ONNX Runtime's dynamic quantisation of the
+            matrix products, 8 bits per weight and per activation.
+
+    Raises:
+        ValueError: a combination that is not supported.
+        ImportError: packages for ONNX are missing.
+    """
+    path = Path(path)
+    check_request(path, precision)
+    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
+    network = Logits(model, image_size, dtype)
+    # Two images: torch.export takes a batch of one for a constant.
+    images = torch.randn(2, 3, *image_size)
+    with torch.no_grad():
+        network(images)  # fills what is made once per size with real values
+        program = torch.export.export(
+            network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".pt2":
+        torch.export.save(program, path)
+    elif precision == "int8":
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "float32.onnx"
+            _write_onnx(program, images, model, whole)
+            quantise(whole, path)
+    else:
+        _write_onnx(program, images, model, path)
+    return path
+
+
+def check_request(path: Path, precision: Precision) -> None:
+    """Raise ValueError or ImportError where ``export`` could not write such a file."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"file {str(path)!r} ends with none of {SUFFIXES}: name its format so")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision {precision!r} is unknown: use one of {get_args(Precision)}")
+    if path.suffix == ".onnx":
+        _need_onnx()
+        if precision == "bfloat16":
+            raise ValueError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
+    elif precision == "int8":
+        raise ValueError("int8 is made by ONNX Runtime: let the file's name end with .onnx")
+
+
+def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
+    """A function from images to logits that runs an exported file on the CPU.
+
+    It has as many threads as PyTorch, so that their times compare.
+    """
+    path = Path(path)
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    _need_onnx()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # else it takes all cores
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0])
+
+
+def _need_onnx() -> None:
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f'ONNX needs {" and ".join(missing)}, not installed here: pip install "mmsn[export]"'
+        )
+
+
+def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
+    written: Any = torch.onnx.export(
+        program,
+        (images,),
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    for node in written.model.graph.all_nodes():
+        node.metadata_props.clear()
+    written.model.metadata_props.update(_describe(model))
+    written.save(path)
+
+
+def _describe(model: Any) -> dict[str, str]:
+    """How to prepare an image, and what the classes are, as JSON by name."""
+    cfg = getattr(model, "cfg", None)  # as mmseg's init_model leaves it
+    prepare = cfg.model.get("data_preprocessor", {}) if cfg else {}
+    facts = {name: prepare[name] for name in ("mean", "std", "bgr_to_rgb") if name in prepare}
+    classes = (getattr(model, "dataset_meta", None) or {}).get("classes")
+    if classes:
+        facts["classes"] = list(classes)
+    return {name: json.dumps(value) for name, value in facts.items()}
+
+
+def quantise(source: str | Path, target: str | Path) -> None:
+    """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
+
+    Activations are scaled as they come. Convolutions and products of attention stay in float:
+    ONNX Runtime's integer convolutions are slower.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )

@@ -1,0 +1,199 @@
+"""A stitch, or a few, out of a supernet: a config of their own and only the weights they use.
+
+Low-rank updates are merged, and what training alone needs is gone: auxiliary heads, the feature
+levels that only they read, the names of pretrained weights. The result is the same backbone class
+with ``stitches=[...]``, so it is tested, trained on, extracted from and exported as any other.
+``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mmsn.deploy.profile import build_on_meta
+from mmsn.models import StitchedViT
+from mmsn.models.stitched_vit import layer_name
+from mmsn.state_dict import read_checkpoint, write_checkpoint
+from mmsn.stitching import StitchingLayer
+
+# What a Runner and mmseg's inference read. Intermediate variables of configs are left out.
+RUNNER_KEYS = (
+    *("default_scope", "custom_imports", "model", "runner_type", "randomness", "env_cfg"),
+    *("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "auto_scale_lr"),
+    *("val_dataloader", "val_cfg", "val_evaluator", "test_dataloader", "test_cfg"),
+    *("test_evaluator", "train_pipeline", "test_pipeline", "tta_pipeline", "tta_model"),
+    *("default_hooks", "custom_hooks", "visualizer", "log_processor", "log_level"),
+    *("find_unused_parameters", "model_wrapper_cfg", "sync_bn", "compile"),
+)
+CONFIG = "config.py"
+WEIGHTS = "model.safetensors"
+PLAIN_WEIGHTS = "model.pth"  # mmengine alone reads no safetensors
+
+
+def extract(
+    config: Config, state: Mapping[str, Tensor], stitches: Sequence[int]
+) -> tuple[Config, dict[str, Tensor]]:
+    """The config and the weights of some stitches of a supernet.
+
+    Args:
+        config: of an mmseg segmentor with a ``StitchedViT``.
+        state: its state dict, for example ``model.state_dict()``; auxiliary heads may be missing.
+        stitches: ids. Several make a smaller supernet, in which they keep their ids.
+
+    Raises:
+        ValueError: no ``StitchedViT`` in the config, or weights of another network.
+        LookupError: stitches that the network does not have.
+    """
+    kind = config.get("model", {}).get("backbone", {}).get("type")
+    if kind not in ("mmsn.StitchedViT", "StitchedViT"):
+        raise ValueError(
+            f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
+            "config of a network with backbone type 'mmsn.StitchedViT'"
+        )
+    whole = build_on_meta(config)
+    check_weights(whole, state)
+    smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
+    network = build_on_meta(smaller)
+    weights = {name: state[name].detach() for name in network.state_dict()}
+    for key in network.backbone.layer_keys:
+        name = f"backbone.stitching_layers.{layer_name(key)}."
+        own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
+        weights[f"{name}weight"] = _merged(whole.backbone.layer(key), own)
+    return smaller, {name: value.cpu().contiguous() for name, value in weights.items()}
+
+
+def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes, except those of auxiliary heads.
+
+    Raises:
+        ValueError: they differ; the message counts and names the differences in one line.
+    """
+    own = network.state_dict()
+    wanted = {k for k in own if not k.startswith("auxiliary_head.")}
+    found = {k for k in state if not k.startswith("auxiliary_head.")}
+    shapes = [k for k in sorted(wanted & found) if own[k].shape != state[k].shape]
+    faults = {
+        "are missing": sorted(wanted - found),
+        "are unexpected": sorted(found - wanted),
+        "have another shape": [
+            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}" for k in shapes
+        ],
+    }
+    told = [
+        f"{len(names)} keys {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for what, names in faults.items()
+        if names
+    ]
+    if told:
+        raise ValueError(f"the checkpoint is of another network than the config: {'; '.join(told)}")
+
+
+def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
+    layer = layer.to_empty(device="cpu")
+    layer.load_state_dict(own)
+    return layer.merged_weight().detach()
+
+
+def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -> Config:
+    given = config.to_dict()
+    small = Config({key: given[key] for key in RUNNER_KEYS if key in given})
+    imports = [*small.get("custom_imports", {}).get("imports", []), "mmsn"]
+    small.custom_imports = dict(imports=list(dict.fromkeys(imports)))
+    small.load_from, small.resume = None, False
+
+    model = small.model
+    model.pop("pretrained", None)
+    model.pop("auxiliary_head", None)
+    _forget_files(model)
+    spec = model.backbone
+    for anchor in spec.anchors:
+        for name in ("pretrained", "checkpoint", "prefix"):
+            anchor.pop(name, None)
+    spec.pop("pretrained", None)
+    spec.pop("alpha", None)
+    spec.rank, spec.stitches = 0, list(stitches)
+    levels = backbone.eval_levels
+    if spec.pop("eval_levels", None) is not None:
+        spec.out_indices = [backbone.out_indices[level] for level in levels]
+        heads = model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]
+        for head in heads if "neck" not in model else ():
+            head.in_index = _renumbered(head.get("in_index", -1), levels, backbone.train_levels)
+
+    for name in ("val_cfg", "test_cfg"):
+        loop = small.get(name)
+        if loop and loop.get("type") in ("mmsn.ParetoValLoop", "mmsn.ParetoTestLoop"):
+            loop.stitches = "all"
+            loop.pop("budgets", None)
+    gone = ["mmsn.StitchInitHook"]  # the layers are solved, and the anchors no longer whole
+    if len(stitches) == 1:
+        gone.append("mmsn.FLOPsConstrainedSamplingHook")
+        small.pop("find_unused_parameters", None)
+    hooks = [hook for hook in small.get("custom_hooks", []) if hook.get("type") not in gone]
+    for hook in hooks:
+        if hook.get("type") == "mmsn.FLOPsConstrainedSamplingHook":
+            hook.stitches = "all"
+    small.custom_hooks = hooks
+    return small
+
+
+def _forget_files(section: Any) -> None:
+    """Take out every ``init_cfg`` that would load a file."""
+    if isinstance(section, dict):
+        init = section.get("init_cfg")
+        if isinstance(init, dict) and init.get("type") == "Pretrained":
+            del section["init_cfg"]
+    for part in section.values() if isinstance(section, dict) else section:
+        if isinstance(part, (dict, list, tuple)):
+            _forget_files(part)
+
+
+def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> Any:
+    """The positions that a head reads, counted among the kept levels."""
+    if isinstance(in_index, (list, tuple)):
+        return [_renumbered(index, kept, levels) for index in in_index]
+    level = levels[in_index]
+    if level not in kept:
+        raise ValueError(
+            f"decode_head.in_index {in_index} reads a level that the backbone's eval_levels "
+            f"{tuple(kept)} leave out: name it there"
+        )
+    return list(kept).index(level)
+
+
+def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, dict[str, Tensor], dict]:
+    """Config, state dict and ``dataset_meta`` from two files; the config's modules get imported."""
+    state, meta = read_checkpoint(checkpoint)
+    return Config.fromfile(config), state, meta
+
+
+def save(
+    folder: str | Path,
+    config: Config,
+    weights: dict[str, Tensor],
+    dataset_meta: dict[str, Any] | None = None,
+) -> Path:
+    """Write ``config.py`` and the weights beside it; returns the path of the weights.
+
+    They are ``model.safetensors``, or ``model.pth`` for a config that does not import mmsn.
+
+    Raises:
+        FileExistsError: the folder holds an extraction.
+    """
+    folder = Path(folder)
+    there = [name for name in (CONFIG, WEIGHTS, PLAIN_WEIGHTS) if (folder / name).exists()]
+    if there:
+        raise FileExistsError(
+            f"{folder} holds {' and '.join(there)} already: give another folder, or remove them"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    imports_mmsn = "mmsn" in config.get("custom_imports", {}).get("imports", ())
+    path = folder / (WEIGHTS if imports_mmsn else PLAIN_WEIGHTS)
+    write_checkpoint(path, weights, dataset_meta or {})
+    config.dump(folder / CONFIG)
+    return path

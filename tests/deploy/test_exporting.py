@@ -1,0 +1,130 @@
+"""Exported files: the segmentor's logits at any batch, in about as many bytes as its weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsn.deploy import export, extract, load_stitch, open_exported, save
+from mmsn.deploy.exporting import build, check_request, crop_size, quantise
+from mmsn.stitching import StitchingLayer
+from tests.deploy.conftest import small_config, trained
+from tests.deploy.test_plain_anchor import run_without_mmsn
+
+GRAPH_BYTES = 250_000  # of a network of a few blocks, whatever its width
+
+
+def one_stitch(head, stitch):
+    """(segmentor of the stitch alone, its parameters' bytes)."""
+    config = small_config(head, (4, 4))
+    model = build(*extract(config, trained(config).state_dict(), [stitch]))
+    model.cfg, model.dataset_meta = config, dict(classes=["a", "b"])
+    return model, sum(p.nbytes for p in model.parameters())
+
+
+def logits(model, image):
+    with torch.no_grad():
+        return model.encode_decode(image, [dict(img_shape=image.shape[2:])])
+
+
+@pytest.mark.parametrize(
+    ("head", "stitch", "size"), [("setr-naive", 9, (64, 64)), ("upernet", 2, (64, 80))]
+)
+def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
+    head, stitch, size, tmp_path
+):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import onnx
+
+    model, weights = one_stitch(head, stitch)
+    path = export(model, tmp_path / "model.onnx", size)
+    run = open_exported(path)
+    for batch in (1, 3):
+        image = torch.randn(batch, 3, *size)
+        expected = logits(model, image)
+        got = run(image)
+        assert got.shape == expected.shape
+        assert (got - expected).abs().max() <= 1e-4
+    assert weights < path.stat().st_size < 1.05 * weights + GRAPH_BYTES
+    onnx.checker.check_model(path)
+    assert b"stack_trace" not in path.read_bytes()
+    facts = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert facts["mean"] == [123.675, 116.28, 103.53]
+    assert (facts["bgr_to_rgb"], facts["classes"]) == (True, ["a", "b"])
+
+    small = tmp_path / "int8.onnx"
+    quantise(path, small)
+    got = open_exported(small)(image)
+    error = (got - expected).norm() / expected.norm()
+    assert 1e-4 < error < 0.5  # integers ran, on the same network
+    whole = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    parts = {tensor.name: tensor for tensor in onnx.load(small).graph.initializer}
+    quantised = [name for name in whole if f"{name}_quantized" in parts]
+    linear = (torch.nn.Linear, StitchingLayer)
+    assert len(quantised) == sum(isinstance(m, linear) for m in model.modules())
+    for name in quantised:
+        weight = torch.tensor(onnx.numpy_helper.to_array(whole[name]))
+        integers, scale = (
+            torch.tensor(onnx.numpy_helper.to_array(parts[f"{name}_{part}"]))
+            for part in ("quantized", "scale")
+        )
+        assert integers.dtype == torch.int8
+        assert ((integers * scale - weight).abs() <= 0.51 * scale).all()
+
+
+def test_a_pt2_file_runs_where_mmsn_mmseg_and_timm_are_not_imported(tmp_path):
+    model, weights = one_stitch("fpn", 0)
+    path = export(model, tmp_path / "model.pt2", (64, 64))
+    images = [torch.randn(batch, 3, 64, 64) for batch in (1, 3)]
+    for got, image in zip(run_without_mmsn({path: images})[path], images, strict=True):
+        assert (got - logits(model, image)).abs().max() <= 1e-5
+    assert weights < path.stat().st_size < 1.05 * weights + 2 * GRAPH_BYTES
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_half_precision_halves_the_file_and_rounds_to_its_bits(dtype, bits, tmp_path):
+    model, weights = one_stitch("setr-naive", 2)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    path = export(model, tmp_path / "model.pt2", (64, 64), dtype)
+    image = torch.randn(2, 3, 64, 64)
+    expected, got = logits(model, image), open_exported(path)(image)
+    assert got.dtype == torch.float32
+    error = ((got - expected).norm() / expected.norm()).item()
+    assert 2**-bits / 8 < error < 2**-bits * 16  # there is rounding, and it is that of this type
+    assert path.stat().st_size < weights / 2 + 2 * GRAPH_BYTES
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_files_of_a_supernet_name_their_stitch(setr, tmp_path):
+    config, model = setr
+    path = save(tmp_path, *extract(config, model.state_dict(), [0, 2]))
+    loaded, one = load_stitch(tmp_path / "config.py", path, 2)
+    assert one.backbone.space.ids == (2,)
+    assert crop_size(loaded) == (64, 64)
+    with pytest.raises(ValueError, match="has 2 stitches, of which one is wanted"):
+        load_stitch(tmp_path / "config.py", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [
+        ("model.pth", "float32", r"'model.pth' ends with none of \('.onnx', '.pt2'\)"),
+        ("model.pt2", "float8", "precision 'float8' is unknown: use one of"),
+        ("model.pt2", "int8", "let the file's name end with .onnx"),
+        ("model.onnx", "bfloat16", "let the file's name end with .pt2"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(name, precision, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name.endswith(".onnx"):
+        monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ())
+    with pytest.raises(ValueError, match=message):
+        check_request(Path(name), precision)
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
+    with pytest.raises(ImportError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
+        open_exported("model.onnx")
