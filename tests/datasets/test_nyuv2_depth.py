@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmseg.registry import DATASETS, METRICS, TRANSFORMS
 from PIL import Image
 
@@ -68,6 +69,7 @@ def test_a_base_gives_samples(name, tmp_path):
     assert type(train) is NYUv2DepthDataset
     assert len(train) == 2
     np.random.seed(0)  # noqa: NPY002  # what transforms draw from
+    zoomed = 0
     for i in range(8):
         sample = train[i % 2]
         truth = sample["data_samples"].gt_depth_map.data
@@ -76,18 +78,22 @@ def test_a_base_gives_samples(name, tmp_path):
         assert truth.dtype == torch.float32
         near, *far = truth[truth > 0].unique().tolist()  # one of both may be out of the crop
         assert 2 / zoom - 0.02 <= near <= 4.02
+        zoomed += min(abs(near - 2), abs(near - 4)) > 0.02
         assert all(value == pytest.approx(2 * near, rel=0.02) for value in far)
         assert (truth == 0).any()
         if "seg" in name:
             labels = sample["data_samples"].gt_sem_seg.data
             unlabelled = labels == (0 if "39" in name else 255)
             assert torch.equal(unlabelled, truth == 0)  # both are cut alike
+    assert (zoomed > 4) == (zoom > 1)  # depth is divided by the zoom
 
     test = DATASETS.build(config.test_dataloader.dataset)
     sample = test[0]["data_samples"]
     assert sample.gt_depth_map.data.shape == (1, 480, 640)  # as Eigen's crop needs
     assert sample.gt_depth_map.data[0, 10, 10] == pytest.approx(2.0, abs=scale / 2)
     assert ("gt_sem_seg" in sample) == ("seg" in name)
+    alone = Compose(config.test_pipeline)(dict(img_path=sample.img_path))  # as inference runs it
+    assert torch.equal(alone["inputs"], test[0]["inputs"])
     evaluators = config.test_evaluator
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     built = [METRICS.build(evaluator) for evaluator in evaluators]

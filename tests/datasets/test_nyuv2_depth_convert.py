@@ -94,7 +94,7 @@ class TestLabelled:
                 (config.test_dataloader, 2, raw),
             ):
                 loader.dataset.data_root = str(out)
-                loader.dataset.pipeline = config.test_pipeline
+                loader.dataset.pipeline = config.val_pipeline
                 sample = DATASETS.build(loader.dataset)[0]["data_samples"]
                 found = sample.gt_depth_map.data[0].numpy()
                 assert np.abs(found - truth[number - 1]).max() < 0.00051

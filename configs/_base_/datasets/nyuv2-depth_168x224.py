@@ -16,10 +16,15 @@ train_pipeline = [
     dict(type="mmsn.GammaBrightnessColor", prob=0.5),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [
+val_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=full_size, keep_ratio=False),
     load_depth,
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [  # of an image alone, for mmseg.apis.inference_model
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=full_size, keep_ratio=False),
     dict(type="PackSegInputs"),
 ]
 copy = dict(
@@ -38,7 +43,7 @@ val_dataloader = dict(
     batch_size=6,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(ann_file="test.txt", pipeline=test_pipeline, **copy),
+    dataset=dict(ann_file="test.txt", pipeline=val_pipeline, **copy),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type="mmsn.DepthMetric", min_depth=depth_range[0], max_depth=depth_range[1])

@@ -17,9 +17,13 @@ train_pipeline = [
     dict(type="mmsn.GammaBrightnessColor", prob=0.5),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [
+val_pipeline = [
     dict(type="LoadImageFromFile"),
     load_depth,
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [  # of an image alone, for mmseg.apis.inference_model
+    dict(type="LoadImageFromFile"),
     dict(type="PackSegInputs"),
 ]
 
@@ -46,7 +50,7 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file="test.txt",
         data_prefix=dict(img_path="images", depth_map_path="raw_depths"),
-        pipeline=test_pipeline,
+        pipeline=val_pipeline,
     ),
 )
 test_dataloader = val_dataloader

@@ -18,10 +18,14 @@ train_pipeline = [
     dict(type="mmsn.GammaBrightnessColor", prob=0.5),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [
+val_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
     load_depth,
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [  # of an image alone, for mmseg.apis.inference_model
+    dict(type="LoadImageFromFile"),
     dict(type="PackSegInputs"),
 ]
 labels = dict(img_path="images", seg_map_path="labels40")
@@ -36,7 +40,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_prefix=dict(depth_map_path="raw_depths", **labels),
-        pipeline=test_pipeline,
+        pipeline=val_pipeline,
     ),
 )
 test_dataloader = val_dataloader

@@ -17,11 +17,16 @@ train_pipeline = [
     dict(type="mmsn.GammaBrightnessColor", prob=0.5),
     dict(type="PackSegInputs"),
 ]
-test_pipeline = [
+val_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=full_size, keep_ratio=False),
     dict(type="LoadAnnotations"),
     load_depth,
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [  # of an image alone, for mmseg.apis.inference_model
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=full_size, keep_ratio=False),
     dict(type="PackSegInputs"),
 ]
 both = dict(
@@ -29,7 +34,7 @@ both = dict(
     data_prefix=dict(img_path="images", seg_map_path="labels40", depth_map_path="depths"),
 )
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **both))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **both))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline, **both))
 test_dataloader = val_dataloader
 val_evaluator = [
     dict(type="IoUMetric", iou_metrics=["mIoU"]),
