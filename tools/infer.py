@@ -1,4 +1,4 @@
-"""Segment images or videos within a budget, and paint the classes over them.
+"""Run images or videos within a budget, and paint classes, or depth, over them.
 
     python tools/infer.py CONFIG CHECKPOINT INPUT --budget 30% --out painted
 

@@ -1,4 +1,4 @@
-"""Painting what a segmentor sees: one image, a folder of them, or a video.
+"""Painting what a model sees, classes or depth: one image, a folder of them, or a video.
 
 Which stitch runs is chosen outside, by ``StitchMenu.use`` or ``set``.
 """
@@ -44,12 +44,21 @@ def find_outputs(inputs: Iterable[Path], folder: str | Path) -> dict[Path, Path]
 
 
 def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """An (H, W, 3) BGR image of uint8 with the classes' colours over it."""
-    labels = inference_model(model, image).pred_sem_seg.data[0].cpu().numpy()
-    palette = np.array(model.dataset_meta["palette"], np.float32)[:, ::-1]  # RGB to BGR
-    # a label of no class, such as 255, is left as it is
-    known = labels < len(palette)
-    colors = np.where(known[..., None], palette[np.where(known, labels, 0)], image)
+    """An (H, W, 3) BGR image of uint8 with the classes' colours over it, or else those of depth.
+
+    Depth goes from violet at 0 m over green to yellow at the head's ``max_depth``.
+    """
+    found = inference_model(model, image)
+    if "pred_sem_seg" in found:
+        labels = found.pred_sem_seg.data[0].cpu().numpy()
+        palette = np.array(model.dataset_meta["palette"], np.float32)[:, ::-1]  # RGB to BGR
+        # a label of no class, such as 255, is left as it is
+        known = labels < len(palette)
+        colors = np.where(known[..., None], palette[np.where(known, labels, 0)], image)
+    else:
+        share = found.pred_depth_map.data[0].float().cpu().numpy() / model.decode_head.max_depth
+        grey = np.round(255 * share.clip(0, 1)).astype(np.uint8)
+        colors = cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)
     return np.round((1 - opacity) * image + opacity * colors).astype(np.uint8)
 
 

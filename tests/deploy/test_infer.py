@@ -1,14 +1,16 @@
 """Painting images, folders and videos."""
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
-from mmseg.apis import inference_model
+from mmseg.apis import inference_model, init_model
 
 from mmsn.deploy import StitchMenu
 from mmsn.deploy.infer import find_inputs, paint, paint_file
 from tests.deploy.tiny import tiny_config, tiny_model
+from tests.models.dense_models import DEPTH_MODEL, MULTI_TASK_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,22 @@ def test_colours_lie_over_the_image(model):
         color = np.array(model.dataset_meta["palette"][labels[y, x]][::-1])
         assert np.abs(painted[y, x] - (0.75 * image[y, x] + 0.25 * color)).max() <= 0.5
     assert np.array_equal(paint(model, image, 0.0), image)
+
+
+@pytest.mark.parametrize("multi", [False, True], ids=["depth", "multi-task"])
+def test_depth_is_painted_where_there_are_no_classes(multi):
+    config = tiny_config()
+    config.model = MULTI_TASK_MODEL if multi else DEPTH_MODEL
+    model, image = init_model(config, device="cpu"), picture(0)
+    model.dataset_meta = dict(classes=list("abcde"), palette=[[40 * i] * 3 for i in range(5)])
+    found, painted = inference_model(model, image), paint(model, image, opacity=1.0)
+    if multi:
+        colors = np.repeat(40 * found.pred_sem_seg.data[0].numpy()[..., None], 3, -1)
+    else:
+        metres = found.pred_depth_map.data[0].numpy()
+        colors = 255 * matplotlib.colormaps["viridis"](metres / 10)[..., 2::-1]  # RGB to BGR
+        assert len(np.unique(colors)) > 3
+    assert np.abs(painted - colors).max() <= 2  # steps of the colour map
 
 
 def test_a_video_keeps_its_frames(model, tmp_path):
