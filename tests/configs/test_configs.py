@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmcv.cnn import is_norm
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -222,6 +223,9 @@ def test_heads_learn_ten_times_faster_than_the_backbone_at_every_iteration(path)
     assert undecayed
     assert all(any(kind in name for kind in kinds) for name in undecayed)
     assert "backbone.anchors.1.vit.blocks.0.mlp.fc1.weight" in decayed
+    norms = {name for name, module in model.named_modules() if is_norm(module)}
+    assert any("_head" in name for name in norms)
+    assert not decayed & {f"{name}.{kind}" for name in norms for kind in ("weight", "bias")}
     (slow,) = {group["lr"] for group in groups["backbone"]}
     (fast,) = {group["lr"] for group in groups["head"]}
     assert fast == pytest.approx(10 * slow)

@@ -3,6 +3,7 @@
 # backbone throughout; mmengine's OneCycleLR would give all the same peak.
 no_decay = dict(decay_mult=0.0)
 head = dict(lr_mult=10.0)
+head_norm = dict(lr_mult=10.0, decay_mult=0.0)  # a key that matches switches norm_decay_mult off
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
@@ -16,6 +17,9 @@ optim_wrapper = dict(
             "gamma": no_decay,
             "neck": head,
             "_head": head,
+            "_head.norm": head_norm,
+            "bn.weight": head_norm,
+            "bn.bias": head_norm,
         },
     ),
 )
