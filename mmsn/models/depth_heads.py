@@ -29,7 +29,7 @@ class DepthRegression(BaseDecodeHead):
     Args:
         min_depth: metres; the smallest depth that can be predicted.
         max_depth: metres; the largest.
-        loss_decode: ``mmsn.SILogLoss`` over the same range by default.
+        loss_decode: ``mmsn.SILogLoss`` by default, over the same range unless it names its own.
         options: of the head; ``dropout_ratio`` is 0 and ``init_cfg`` None (PyTorch's own
             initialisation) by default.
     """
@@ -42,10 +42,12 @@ class DepthRegression(BaseDecodeHead):
         loss_decode: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
         **options: Any,
     ) -> None:
-        loss = dict(type="mmsn.SILogLoss", min_depth=min_depth, max_depth=max_depth)
+        silog = dict(type="mmsn.SILogLoss", min_depth=min_depth, max_depth=max_depth)
+        given = [loss_decode] if isinstance(loss_decode, dict) else loss_decode or [silog]
+        losses = [silog | loss if loss["type"] == silog["type"] else loss for loss in given]
         fixed = dict(num_classes=1, out_channels=1, threshold=0.0)  # without one, mmseg warns
         options = dict(dropout_ratio=0.0, init_cfg=None) | options | fixed
-        super().__init__(loss_decode=loss_decode or loss, **options)
+        super().__init__(loss_decode=losses, **options)
         self.min_depth, self.max_depth = min_depth, max_depth
 
     def cls_seg(self, feat: Tensor) -> Tensor:
@@ -57,9 +59,8 @@ class DepthRegression(BaseDecodeHead):
         """Losses of a (B, 1, h, w) prediction, resized to the ``gt_depth_map`` of the samples."""
         target = torch.stack([sample.gt_depth_map.data for sample in data_samples])
         depth = resize(depth, target.shape[2:], mode="bilinear", align_corners=self.align_corners)
-        many = isinstance(self.loss_decode, nn.ModuleList)
         losses: dict[str, Tensor] = {}
-        for loss in self.loss_decode if many else [self.loss_decode]:
+        for loss in self.loss_decode:
             value = loss(depth, target)
             losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
         return losses

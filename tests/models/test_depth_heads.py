@@ -96,12 +96,22 @@ def test_the_loss_is_that_of_the_resized_prediction_over_the_heads_range():
     assert abs(loss - SILogLoss()(resized, target)) > 1e-3
 
 
+def test_a_silog_loss_follows_the_heads_range_unless_it_names_its_own():
+    weighted = dict(type="mmsn.SILogLoss", loss_weight=0.5)
+    for given in (weighted, [weighted]):
+        (loss,) = make("dpt", max_depth=80.0, loss_decode=given).loss_decode
+        assert (loss.min_depth, loss.max_depth, loss.loss_weight) == (1e-3, 80.0, 0.5)
+    assert weighted == dict(type="mmsn.SILogLoss", loss_weight=0.5)
+    (own,) = make("dpt", max_depth=80.0, loss_decode=weighted | dict(max_depth=20.0)).loss_decode
+    assert own.max_depth == 20
+
+
 def test_losses_of_one_name_are_summed_as_mmseg_does():
     silog = dict(type="mmsn.SILogLoss")
     head = make("fpn", loss_decode=[silog, silog | dict(loss_weight=2.0)]).eval()
     inputs, target = levels("fpn"), samples(torch.full((2, 1, 8, 8), 2.0))
     total = head.loss(inputs, target, None)["loss_silog"]
-    head.loss_decode = head.loss_decode[0]
+    del head.loss_decode[1]
     assert total.item() == pytest.approx(3 * head.loss(inputs, target, None)["loss_silog"].item())
 
 
