@@ -180,16 +180,18 @@ class ParetoTestLoop(TestLoop):
             if self.latency == "frontier":
                 timed = frontier(report.stitches, report.default_metric())
             self.runner.logger.info(f"Timing {len(timed)} stitches")
-            latencies, report.latency_setting = measure_latency(
+            latencies, setting = measure_latency(
                 self.runner.model,
                 [result.id for result in timed],
                 report.image_size,
                 autocast=self.fp16,
             )
-            report.stitches = [
+            stitches = [
                 result.model_copy(update=dict(latency=latencies.get(result.id)))
                 for result in report.stitches
             ]
+            update = dict(latency_setting=setting, stitches=stitches)
+            report = report.model_copy(update=update)
         kept = keep_older(folder / "pareto.json")
         if kept is not None:
             self.runner.logger.info(f"The report of an earlier run is now {kept}")
@@ -264,6 +266,7 @@ def make_report(
     macs = segmentor_macs(runner.model, backbone.img_size)
     params = segmentor_params(runner.model)
     checkpoint = str(runner.cfg.get("load_from") or "")
+    classes = list((runner.visualizer.dataset_meta or {}).get("classes") or ())
     stitches = [
         StitchResult(
             id=i,
@@ -272,9 +275,10 @@ def make_report(
             macs=macs[i],
             params=params[i],
             metrics=scalars(metrics),
-            class_iou=class_iou.get(i),
+            class_iou=ious if ious and len(ious) == len(classes) else None,
         )
         for i, metrics in results.items()
+        for ious in [class_iou.get(i)]
     ]
     return ParetoReport(
         title=Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name,
@@ -284,7 +288,7 @@ def make_report(
         image_size=backbone.img_size,
         images=images,
         of_images=of_images,
-        classes=list((runner.visualizer.dataset_meta or {}).get("classes", ())),
+        classes=classes,
         software=software_versions(),
         stitches=stitches,
     )
