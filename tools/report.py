@@ -20,7 +20,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("reports", nargs="+", help="pareto.json files; several are overlaid")
     parser.add_argument("--out", default="report", help="folder to write (%(default)s)")
     parser.add_argument("--metric", help="by default mIoU, else rmse, else the first metric")
-    parser.add_argument("--axis", choices=("macs", "latency"), default="macs")
+    parser.add_argument(
+        "--axis",
+        choices=("macs", "latency"),
+        help="by default FLOPs, and where it was measured latency in pareto-latency.* as well",
+    )
     parser.add_argument(
         "--alone",
         nargs=3,
@@ -50,20 +54,29 @@ def main(argv: list[str] | None = None) -> int:
         lacking = [r.title for r in reports if any(metric not in s.metrics for s in r.stitches)]
         if lacking:
             raise ValueError(f"metric {metric!r} is not in {', '.join(lacking)}")
+        timed = any(s.latency for report in reports for s in report.stitches)
+        if args.axis == "latency" and not timed:
+            raise ValueError("no latency was measured: run tools/benchmark.py with --latency")
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for ending in ("png", "svg"):
-        plot_pareto(reports, out / f"pareto.{ending}", metric, alone, axis=args.axis)
-    write_page(reports, out / "pareto.html", metric, args.axis, alone)
+    axes = [args.axis] if args.axis else ["macs", "latency"] if timed else ["macs"]
+    for axis in axes:
+        name = "pareto-latency" if axis == "latency" else "pareto"
+        for ending in ("png", "svg"):
+            plot_pareto(reports, out / f"{name}.{ending}", metric, alone, axis=axis)
+        write_page(reports, out / f"{name}.html", metric, axis, alone)
     sections = [f"## {report.title}\n\n{report.markdown(metric)}" for report in reports]
     (out / "pareto.md").write_text("\n".join(sections))
     most = max(result.macs for report in reports for result in report.stitches)
     values = [s.metrics[metric] for report in reports for s in report.stitches]
     values = [value for value in values if not math.isnan(value)]
     worst = max(values, default=0.0) if lower_is_better(metric) else 0.0
+    for what in ("image_size", "classes", "of_images"):
+        if len({str(getattr(report, what)) for report in reports}) > 1:
+            print(f"note: these runs differ in {what}, so their hypervolumes do not compare")
     for report in reports:
         print(report.table(metric))
         volume = hypervolume(report.stitches, metric, most, worst)
@@ -71,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{report.title}: hypervolume {volume:.5g} GFLOPs x {metric}, "
             f"reference {most / 1e9:.4g} GFLOPs, {metric} {worst:.4g}"
         )
-    print(f"wrote {out}/pareto.png, .svg, .html and .md")
+    print(f"wrote {', '.join(sorted(path.name for path in out.glob('pareto*.*')))} in {out}")
     return 0
 
 

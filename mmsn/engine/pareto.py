@@ -120,12 +120,11 @@ class ParetoTestLoop(TestLoop):
         finally:
             self._progress.stop()
         if is_main_process():
-            size = len(self.dataloader.dataset)
-            results, ious = self.evaluator.results, self.evaluator.class_iou
-            report = make_report(self.runner, results, ious, size, size)
-            self._finish(report, Path(self.runner.work_dir))
+            self._finish()
         barrier()
         self._store.remove()
+        if self.report_path is not None and self.latency != "none":
+            self._time(self.report_path)  # after the barrier: nobody waits for it
         return flat
 
     @torch.no_grad()
@@ -169,35 +168,43 @@ class ParetoTestLoop(TestLoop):
         report = make_report(self.runner, so_far, {}, images, of_images)
         report.save(Path(self.runner.work_dir) / "pareto.partial.json")
 
-    def _finish(self, report: ParetoReport, folder: Path) -> None:
-        """Measure latency if asked, write the report, and take the partial one away."""
-        if not all(result.metrics for result in report.stitches):
+    def _finish(self) -> None:
+        """Write the report, and take the partial one away."""
+        folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
+        results, ious = self.evaluator.results, self.evaluator.class_iou
+        report = make_report(self.runner, results, ious, size, size)
+        if all(result.metrics for result in report.stitches):
+            self.report_path = folder / "pareto.json"
+            kept = keep_older(self.report_path)
+            if kept is not None:
+                self.runner.logger.info(f"The report of an earlier run is now {kept}")
+            self._save(report, self.report_path)
+            self.runner.logger.info(f"Wrote {self.report_path}\n{report.table()}")
+        else:
             self.runner.logger.info("No metrics were computed, so there is no report")
-            (folder / "pareto.partial.json").unlink(missing_ok=True)
-            return
-        if self.latency != "none":
-            timed = report.stitches
-            if self.latency == "frontier":
-                timed = frontier(report.stitches, report.default_metric())
-            self.runner.logger.info(f"Timing {len(timed)} stitches")
-            latencies, report.latency_setting = measure_latency(
-                self.runner.model,
-                [result.id for result in timed],
-                report.image_size,
-                autocast=self.fp16,
-            )
-            report.stitches = [
-                result.model_copy(update=dict(latency=latencies.get(result.id)))
-                for result in report.stitches
-            ]
-        kept = keep_older(folder / "pareto.json")
-        if kept is not None:
-            self.runner.logger.info(f"The report of an earlier run is now {kept}")
-        report.save(folder / "pareto.json")
-        report.save_csv(folder / "pareto.csv")
-        self.report_path = folder / "pareto.json"
         (folder / "pareto.partial.json").unlink(missing_ok=True)
-        self.runner.logger.info(f"Wrote {folder / 'pareto.json'}\n{report.table()}")
+
+    def _time(self, path: Path) -> None:
+        """Add latencies to the report that was written."""
+        report = ParetoReport.load(path)
+        timed = report.stitches
+        if self.latency == "frontier":
+            timed = frontier(timed, report.default_metric())
+        self.runner.logger.info(f"Timing {len(timed)} stitches")
+        ids = [result.id for result in timed]
+        latencies, setting = measure_latency(
+            self.runner.model, ids, report.image_size, autocast=self.fp16
+        )
+        stitches = [
+            result.model_copy(update=dict(latency=latencies.get(result.id)))
+            for result in report.stitches
+        ]
+        update = dict(latency_setting=setting, stitches=stitches)
+        self._save(report.model_copy(update=update), path)
+
+    def _save(self, report: ParetoReport, path: Path) -> None:
+        report.save(path)
+        report.save_csv(path.with_suffix(".csv"))
 
     def _counts(self) -> dict[int, list[int]]:
         return {i: [len(m.results) for m in e.metrics] for i, e in self.evaluator.by_id.items()}
@@ -264,6 +271,7 @@ def make_report(
     macs = segmentor_macs(runner.model, backbone.img_size)
     params = segmentor_params(runner.model)
     checkpoint = str(runner.cfg.get("load_from") or "")
+    classes = list((runner.visualizer.dataset_meta or {}).get("classes") or ())
     stitches = [
         StitchResult(
             id=i,
@@ -272,9 +280,10 @@ def make_report(
             macs=macs[i],
             params=params[i],
             metrics=scalars(metrics),
-            class_iou=class_iou.get(i),
+            class_iou=ious if ious and len(ious) == len(classes) else None,
         )
         for i, metrics in results.items()
+        for ious in [class_iou.get(i)]
     ]
     return ParetoReport(
         title=Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name,
@@ -284,7 +293,7 @@ def make_report(
         image_size=backbone.img_size,
         images=images,
         of_images=of_images,
-        classes=list((runner.visualizer.dataset_meta or {}).get("classes", ())),
+        classes=classes,
         software=software_versions(),
         stitches=stitches,
     )

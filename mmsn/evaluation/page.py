@@ -18,6 +18,7 @@ from mmsn.evaluation.report import (
     Axis,
     ParetoReport,
     StitchResult,
+    class_frontier,
     class_gains,
     frontier,
     metric_label,
@@ -46,6 +47,13 @@ plot.on('plotly_click', function (event) {
   document.getElementById('hint').textContent = copied ? 'copied:' : 'select and copy:';
 });
 """
+# Nothing in the page may send the data anywhere.
+_CONFIG = dict(
+    displaylogo=False,
+    responsive=True,
+    plotlyServerURL="",
+    showSendToCloud=False,
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #222; }
 code { background: #f3f3f3; padding: .15rem .4rem; border-radius: .2rem; }
@@ -86,6 +94,7 @@ def pareto_figure(
         xaxis_title=axis_label(reports, axis),
         yaxis_title=metric_label(metric),
         hoverlabel=dict(align="left"),
+        legend=dict(orientation="h", yanchor="bottom", y=1.02, groupclick="toggleitem"),
     )
     return figure
 
@@ -108,8 +117,10 @@ def write_page(
     """
     figure = pareto_figure(reports, metric, axis, alone)
     metric = metric or reports[0].default_metric()
-    plot = figure.to_html(full_html=False, include_plotlyjs=True, post_script=_CLICK)
-    title = html.escape(", ".join(report.title for report in reports))
+    plot = figure.to_html(
+        full_html=False, include_plotlyjs=True, post_script=_CLICK, config=_CONFIG
+    )
+    title = html.escape(" | ".join(report.title for report in reports))
     body = [
         f"<h1>{title}</h1>",
         plot,
@@ -134,17 +145,21 @@ def _add_run(
     color: str,
     name_runs: bool,
 ) -> None:
-    prefix = f"{report.title}: " if name_runs else ""
+    title = html.escape(report.title)
+    group = dict(legendgroup=title, legendgrouptitle_text=title) if name_runs else {}
     results = [r for r in report.stitches if r.cost(axis) is not None]
     best = frontier(results, metric, axis)
     figure.add_scatter(
         x=[r.cost(axis) for r in best],
         y=[r.metrics[metric] for r in best],
         mode="lines",
-        line=dict(color=color if name_runs else "gray", width=1.5),
-        name=f"{prefix}Pareto frontier",
+        # A budget between two stitches buys the cheaper one.
+        line=dict(color=color if name_runs else "gray", width=1.5, shape="hv"),
+        name="Pareto frontier",
         hoverinfo="skip",
+        **group,
     )
+    on_frontier = {r.id for r in best}
     for kind, (_, kind_color, label) in KIND_STYLES.items():
         points = [r for r in results if r.kind == kind]
         if not points:
@@ -157,8 +172,11 @@ def _add_run(
                 symbol=_SYMBOLS[kind],
                 size=12 if kind == "anchor" else 8,
                 color=color if name_runs else kind_color,
+                opacity=[1.0 if r.id in on_frontier else 0.45 for r in points],
+                line=dict(width=[1.0 if r.id in on_frontier else 0.0 for r in points]),
             ),
-            name=prefix + label,
+            name=label,
+            **group,
             text=[_hover(r) for r in points],
             hovertemplate="%{text}<extra></extra>",
             customdata=[f"model.backbone.set_stitch({r.id})" for r in points],
@@ -190,8 +208,7 @@ def _tables(report: ParetoReport, metric: str) -> str:
     rows.append("</table>")
     gains = class_gains(report)
     if gains:
-        along = frontier([r for r in report.stitches if r.class_iou], "mIoU")
-        heads = "".join(f"<th>{r.macs / 1e9:.4g} G</th>" for r in along)
+        heads = "".join(f"<th>{r.macs / 1e9:.4g} G</th>" for r in class_frontier(report))
         rows.append(
             "<h3>IoU of each class along the frontier, what gains most first</h3>"
             f"<table><tr><th class='text'>class</th>{heads}</tr>"

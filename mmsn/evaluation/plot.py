@@ -43,7 +43,7 @@ def plot_pareto(
     levels: Sequence[tuple[str, float]] = (),
     axis: Axis = "macs",
 ) -> None:
-    """Draw metric against cost: all stitches by kind, and the frontier as a line.
+    """Draw metric against cost: all stitches by kind, and the frontier as a line with their ids.
 
     Args:
         reports: the results of one run, or of several, which are overlaid by colour.
@@ -71,6 +71,10 @@ def plot_pareto(
             label="trained alone",
             zorder=4,
         )
+        for name, at in alone.items():
+            axes.annotate(
+                _plain(name), at, (0, -14), textcoords="offset points", fontsize=8, ha="center"
+            )
     low, high = axes.get_ylim()  # before the lines, which may lie far from all points
     for name, value in levels:
         inside = low <= value <= high
@@ -84,12 +88,22 @@ def plot_pareto(
     axes.set_ylim(low, high)
     axes.set_xlabel(axis_label(reports, axis))
     axes.set_ylabel(metric_label(metric))
-    axes.set_title(reports[0].title if len(reports) == 1 else "", fontsize=10)
+    axes.set_title(_plain(reports[0].title) if len(reports) == 1 else "", fontsize=10)
+    if len(reports) > 1:
+        kinds = {r.kind for report in reports for r in report.stitches}
+        for kind, (marker, _, label) in KIND_STYLES.items():
+            if kind in kinds:
+                axes.scatter([], [], s=28, marker=marker, color="0.4", label=label)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=150)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes for no formula."""
+    return text.replace("$", r"\$")
 
 
 def _draw_run(
@@ -100,22 +114,36 @@ def _draw_run(
     axes.plot(
         [r.cost(axis) for r in best],
         [r.metrics[metric] for r in best],
+        # A budget between two stitches buys the cheaper one.
+        drawstyle="steps-post",
         color=run_color or "0.5",
         linewidth=1.2,
         zorder=1,
-        label=report.title if run_color else "Pareto frontier",
+        label=_plain(report.title) if run_color else "Pareto frontier",
     )
     for kind, (marker, color, label) in KIND_STYLES.items():
         results = [r for r in report.stitches if r.kind == kind and r.cost(axis) is not None]
-        if results:
+        style = dict(
+            s=60 if kind == "anchor" else 28,
+            marker=marker,
+            color=run_color or color,
+            linewidths=0.5,
+        )
+        for group, look in (
+            ([r for r in results if r not in best], dict(alpha=0.35, zorder=2)),
+            ([r for r in results if r in best], dict(edgecolors="black", zorder=3)),
+        ):
             axes.scatter(
-                [r.cost(axis) for r in results],
-                [r.metrics[metric] for r in results],
-                s=60 if kind == "anchor" else 28,
-                marker=marker,
-                color=run_color or color,
-                edgecolors="white",
-                linewidths=0.5,
-                label=None if run_color else label,
-                zorder=3 if kind == "anchor" else 2,
+                [r.cost(axis) for r in group], [r.metrics[metric] for r in group], **style | look
             )
+        if results and not run_color:
+            axes.scatter([], [], **style, label=label)
+    if not run_color:
+        costs = [r.cost(axis) or 0.0 for r in report.stitches]
+        too_near = 0.02 * (max(costs) - min(costs))
+        for r, after in zip(best, [*best[1:], None], strict=True):
+            cost = r.cost(axis) or 0.0
+            if after and (after.cost(axis) or 0.0) - cost < too_near:
+                continue  # its label would cover that of the better one
+            at, style = (cost, r.metrics[metric]), dict(fontsize=7, ha="right")
+            axes.annotate(str(r.id), at, (-3, 6), textcoords="offset points", **style)

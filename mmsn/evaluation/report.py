@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
+    model_validator,
 )
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from typing_extensions import Self
 
 from mmsn.evaluation.json_file import JsonFile
 
@@ -45,14 +49,23 @@ def shown(value: float) -> str:
     return f"{value:#.4g}"
 
 
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Latency(BaseModel):
     """Milliseconds for one batch: the median and the 90th percentile of ``repeats`` passes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    p50_ms: PositiveFloat
-    p90_ms: PositiveFloat
+    p50_ms: Milliseconds
+    p90_ms: Milliseconds
     repeats: PositiveInt
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.p90_ms < self.p50_ms:
+            raise ValueError(f"p90_ms {self.p90_ms} is below p50_ms {self.p50_ms}")
+        return self
 
 
 class LatencySetting(BaseModel):
@@ -76,12 +89,21 @@ class StitchResult(BaseModel):
 
     id: NonNegativeInt
     kind: Literal["anchor", "sl", "ls", "lsl", "sls"]
-    segments: tuple[tuple[int, int, int], ...]
+    segments: Annotated[
+        tuple[tuple[NonNegativeInt, NonNegativeInt, PositiveInt], ...], Field(min_length=1)
+    ]
     macs: PositiveInt
     params: PositiveInt
     metrics: dict[str, float]
     class_iou: list[float] | None = None
     latency: Latency | None = None
+
+    @model_validator(mode="after")
+    def _has_no_empty_segment(self) -> Self:
+        for segment in self.segments:
+            if segment[1] >= segment[2]:
+                raise ValueError(f"segment {segment} of stitch {self.id} runs no block")
+        return self
 
     def segment_text(self) -> str:
         """For example ``0:0-2 > 1:4-24``: blocks 0 and 1 of anchor 0, then 4 to 23 of anchor 1."""
@@ -116,17 +138,36 @@ class ParetoReport(JsonFile):
     software: dict[str, str]
     stitches: list[StitchResult]
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.images > self.of_images:
+            raise ValueError(f"images {self.images} are more than of_images {self.of_images}")
+        ids = [result.id for result in self.stitches]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a stitch is there twice")
+        for result in self.stitches:
+            if result.metrics.keys() != self.stitches[0].metrics.keys():
+                raise ValueError(f"stitch {result.id} has other metrics than the first one")
+            if result.class_iou is not None and len(result.class_iou) != len(self.classes):
+                raise ValueError(f"class_iou of stitch {result.id} does not fit the classes")
+            if result.latency is not None and self.latency_setting is None:
+                raise ValueError("latencies need a latency_setting")
+        return self
+
     def save_csv(self, path: str | Path) -> None:
-        """Write one row per stitch."""
+        """Write one row per stitch, all or none."""
         names = list(self.stitches[0].metrics) if self.stitches else []
-        with open(path, "w", newline="") as file:
+        part = Path(f"{path}.part")
+        with open(part, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", "kind", "segments", "macs", "params", "p50_ms", *names])
+            costs = ["macs", "params", "p50_ms", "p90_ms"]
+            writer.writerow(["id", "kind", "segments", *costs, *names])
             for r in self.stitches:
                 values = [r.metrics[name] for name in names]
-                latency = r.latency.p50_ms if r.latency else ""
-                known = [r.id, r.kind, r.segment_text(), r.macs, r.params, latency]
+                latency = [r.latency.p50_ms, r.latency.p90_ms] if r.latency else ["", ""]
+                known = [r.id, r.kind, r.segment_text(), r.macs, r.params, *latency]
                 writer.writerow([*known, *values])
+        os.replace(part, path)
 
     def default_metric(self) -> str:
         """``mIoU`` if it was measured, else ``rmse``, else the first metric.
@@ -157,8 +198,18 @@ class ParetoReport(JsonFile):
         """All stitches by cost, as text; the Pareto frontier is starred."""
         metric = metric or self.default_metric()
         best = {result.id for result in frontier(self.stitches, metric)}
-        table = Table(title=f"{self.title}: FLOPs are multiply-accumulates at {self.image_size}")
-        for name in ("stitch", "kind", "segments", "GFLOPs", "params (M)", metric, "frontier"):
+        title = f"{self.title}: FLOPs are multiply-accumulates at {self.image_size}"
+        table = Table(title=escape(title))
+        shown_metric = escape(metric)
+        for name in (
+            "stitch",
+            "kind",
+            "segments",
+            "GFLOPs",
+            "params (M)",
+            shown_metric,
+            "frontier",
+        ):
             table.add_column(name, justify="left" if name in ("kind", "segments") else "right")
         for result in sorted(self.stitches, key=lambda r: (r.macs, r.id)):
             table.add_row(
@@ -201,6 +252,8 @@ def hypervolume(
     stitch is, in GFLOPs x metric. Runs compare only with the same reference point.
     """
     best = [r for r in frontier(results, metric) if r.macs <= max_macs]
+    if not best:
+        return 0.0
     edges = [r.macs for r in best[1:]] + [max_macs]
     return sum(
         (edge - r.macs) / 1e9 * max(0.0, _sign(metric) * (r.metrics[metric] - worst))
@@ -208,12 +261,26 @@ def hypervolume(
     )
 
 
+def class_frontier(report: ParetoReport) -> list[StitchResult]:
+    """The frontier of mIoU, where IoU per class was measured."""
+    known = [r for r in report.stitches if r.class_iou]
+    names = [n for n in (known[0].metrics if known else ()) if n.rpartition("/")[2] == "mIoU"]
+    return frontier(known, names[0]) if names else []
+
+
 def class_gains(report: ParetoReport) -> list[tuple[str, list[float]]]:
-    """IoU of each class along the frontier of mIoU, sorted by what the dear end gains."""
-    along = frontier([r for r in report.stitches if r.class_iou and "mIoU" in r.metrics], "mIoU")
-    columns = [r.class_iou for r in along if r.class_iou]
+    """IoU of each class along ``class_frontier``, sorted by what the dear end gains.
+
+    Classes that do not occur come last; their IoU is not a number.
+    """
+    columns = [r.class_iou for r in class_frontier(report) if r.class_iou]
     rows = [(n, [c[k] for c in columns]) for k, n in enumerate(report.classes)] if columns else []
-    return sorted(rows, key=lambda row: row[1][0] - row[1][-1])
+
+    def loss(row: tuple[str, list[float]]) -> float:
+        value = row[1][0] - row[1][-1]
+        return math.inf if math.isnan(value) else value
+
+    return sorted(rows, key=loss)
 
 
 def _sign(metric: str) -> float:

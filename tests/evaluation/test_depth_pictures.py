@@ -123,7 +123,7 @@ def test_the_command_draws_files(depth_config, depth_checkpoint, tool, tmp_path,
     assert [f.name for f in files] == ["0.png", "2.png"]
     assert str(files[0]) in capsys.readouterr().out
     three_rows = Image.open(files[0]).height
-    draw.main([*arguments, "--budget", "1000", "--indices", "0"])
+    draw.main([*arguments, "--budget", "100%", "--indices", "0"])
     assert three_rows > 2 * Image.open(files[0]).height
 
 
@@ -135,7 +135,7 @@ def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, t
         (["--images", "0"], "--images 0: give 1 or more"),
         (["--stitch", "99"], "99"),
         (["--stitch", "best"], "stitches 'best' are unknown"),
-        (["--budget", "1e-9"], "below the cheapest stitch"),
+        (["--budget", "1%"], "below the cheapest stitch"),
         (["--indices", "1"], "no valid depth to draw"),
     ):
         with pytest.raises(SystemExit) as stop:

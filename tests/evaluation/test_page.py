@@ -69,5 +69,13 @@ def test_clicking_copies_the_line_that_selects_it(page):
 def test_names_are_shown_as_they_are(page):
     assert page.text_content("h1").endswith("<mine> & yours")
     legend = page.text_content(".legend")
-    assert "<mine> & yours: Pareto frontier" in legend
+    assert "<mine> & yours" in legend
     assert "trained alone" in legend
+
+
+def test_nothing_offers_to_send_the_data_away(page):
+    titles = page.eval_on_selector_all(
+        ".modebar-btn", "buttons => buttons.map(b => b.dataset.title)"
+    )
+    assert titles
+    assert not [t for t in titles if any(w in t.lower() for w in ("share", "cloud", "studio"))]

@@ -1,5 +1,6 @@
 """The Pareto report: its frontier, its file format, its picture."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from mmsn.evaluation import (
     class_gains,
     frontier,
     hypervolume,
+    pareto_figure,
     plot_pareto,
     write_page,
 )
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric
-from mmsn.evaluation.report import Latency, metric_label, shown
+from mmsn.evaluation.report import Latency, LatencySetting, metric_label, shown
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +37,8 @@ def result(stitch_id, macs, value, metric="mIoU"):
     )
 
 
-def report(*results):
-    return ParetoReport(
+def report(*results, **changes):
+    fields = dict(
         title="a title",
         config="c.py",
         checkpoint="x.pth",
@@ -47,8 +49,10 @@ def report(*results):
         software={},
         stitches=results,
     )
+    return ParetoReport(**fields | changes)
 
 
+FAST = Latency(p50_ms=1, p90_ms=2, repeats=3)
 points = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1)
 
 
@@ -120,6 +124,41 @@ def test_a_foreign_file_is_refused_with_the_reason(tmp_path, change, reason):
     file.write_text(json.dumps(change(content)))
     with pytest.raises(ValueError, match=rf"x\.json is no Pareto report: {reason}"):
         ParetoReport.load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (dict(images=5), "images 5 are more than of_images 4"),
+        (dict(stitches=[result(0, 5, 1.0), result(0, 6, 2.0)]), "a stitch is there twice"),
+        (
+            dict(stitches=[result(0, 5, 1.0), result(1, 6, 2.0, "rmse")]),
+            "stitch 1 has other metrics",
+        ),
+        (
+            dict(stitches=[result(0, 5, 1.0).model_copy(update=dict(class_iou=[1.0]))]),
+            "class_iou of stitch 0 does not fit",
+        ),
+        (
+            dict(stitches=[result(0, 5, 1.0).model_copy(update=dict(latency=FAST))]),
+            "latencies need a latency_setting",
+        ),
+        (
+            dict(stitches=[result(0, 5, 1.0).model_copy(update=dict(segments=((0, 3, 3),)))]),
+            "runs no block",
+        ),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused(tmp_path, change, reason):
+    wrong = report(result(0, 5, 1.5)).model_copy(update=change)
+    wrong.save(tmp_path / "x.json")
+    with pytest.raises(ValueError, match=reason):
+        ParetoReport.load(tmp_path / "x.json")
+
+
+def test_a_90th_percentile_below_the_median_is_refused():
+    with pytest.raises(ValueError, match=r"p90_ms 1.0 is below p50_ms 2.0"):
+        Latency(p50_ms=2, p90_ms=1, repeats=3)
 
 
 def test_a_cut_off_file_is_refused(tmp_path):
@@ -271,7 +310,7 @@ def test_class_gains_are_sorted_by_what_the_dear_end_gains():
     results = [
         result(i, 5 + i, float(i)).model_copy(update=dict(class_iou=iou)) for i, iou in ious.items()
     ]
-    mine = report(*results).model_copy(update=dict(classes=["lamp", "wall"]))
+    mine = report(*results, classes=["lamp", "wall"])
     assert class_gains(mine) == [("lamp", [10.0, 40.0]), ("wall", [50.0, 55.0])]
 
 
@@ -295,3 +334,80 @@ def test_the_published_curve_comes_along():
     assert [r.id for r in best] == [0, 90, 108, 91, 109, 93, 94, 96, 20, 4, 3, 2, 1]
     golden = json.loads((ROOT / "tests" / "data" / "flops_ade20k_deit3_s_l.json").read_text())
     assert {str(r.id): r.macs for r in published.stitches} == golden
+
+
+def test_the_csv_names_every_column(tmp_path):
+    timed = result(1, 70, 2.5).model_copy(update=dict(latency=FAST))
+    setting = LatencySetting(device="cpu", dtype="float32", batch_size=1, threads=1)
+    whole = report(result(0, 50, 1.5), timed, latency_setting=setting)
+    whole.save_csv(tmp_path / "x.csv")
+    with open(tmp_path / "x.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == dict(
+        id="0", kind="anchor", segments="0:0-12", macs="50", params="1000", p50_ms="", p90_ms="",
+        mIoU="1.5",
+    )  # fmt: skip
+    assert (rows[1]["p50_ms"], rows[1]["p90_ms"]) == ("1.0", "2.0")
+
+
+def test_a_frontier_of_nothing_has_no_volume():
+    nothing = [result(0, 5, float("nan")), result(1, 50, 3.0)]
+    assert hypervolume(nothing, "mIoU", max_macs=10, worst=0.0) == 0.0
+
+
+def test_a_stitch_worse_than_the_reference_adds_nothing():
+    results = [result(0, 10**9, 1.0), result(1, 2 * 10**9, 5.0)]
+    assert hypervolume(results, "mIoU", max_macs=4 * 10**9, worst=2.0) == pytest.approx(2 * 3.0)
+
+
+def test_classes_that_do_not_occur_come_last_and_a_prefix_does_not_matter(tmp_path):
+    nan = float("nan")
+    rows = [(50, 1.0, [5.0, nan, 10.0, 1.0]), (70, 2.0, [6.0, nan, 30.0, 1.0])]
+    results = [
+        result(i, macs, value, "val/mIoU").model_copy(update=dict(class_iou=ious))
+        for i, (macs, value, ious) in enumerate(rows)
+    ]
+    whole = report(*results, classes=["a", "absent", "b", "c"])
+    assert [name for name, _ in class_gains(whole)] == ["b", "a", "c", "absent"]
+    assert whole.default_metric() == "val/mIoU"
+    write_page([whole], tmp_path / "x.html")
+    assert "absent" in (tmp_path / "x.html").read_text()
+
+
+def test_titles_are_shown_as_they_are(tmp_path):
+    odd = report(result(0, 5, 1.5), result(1, 9, 2.5)).model_copy(
+        update=dict(title=r"a[/b] $\foo$ [red]")
+    )
+    assert "a[/b] $" in odd.table().replace("\n", "")
+    plot_pareto([odd, odd], tmp_path / "x.png", alone={r"$\bar$": (1.0, 2.0)})
+    plot_pareto(odd, tmp_path / "y.png")
+
+
+def test_the_frontier_is_drawn_in_steps_and_all_points_are_there(tmp_path):
+    whole = report(*(result(i, 10**9 * (i + 1), v) for i, v in enumerate([1.0, 0.5, 3.0])))
+    plot_pareto(whole, tmp_path / "x.svg")
+    picture = (tmp_path / "x.svg").read_text()
+    figure = pareto_figure([whole])
+    assert figure.data[0].line.shape == "hv"
+    assert sorted(x for trace in figure.data[1:] for x in trace.x) == [1.0, 2.0, 3.0]
+    # one collection per drawn group: the two on the frontier, the one beside it
+    assert picture.count("PathCollection_") >= 2
+
+
+def test_the_report_tool_draws_latency_where_it_was_measured(tool, tmp_path, capsys):
+    setting = LatencySetting(device="cpu", dtype="float32", batch_size=1, threads=1)
+    plain = report(result(0, 50, 1.5))
+    timed = [result(i, 10 * i + 10, i).model_copy(update=dict(latency=FAST)) for i in range(2)]
+    whole = report(*timed, latency_setting=setting, image_size=(32, 32))
+    whole.save(tmp_path / "timed.json")
+    plain.save(tmp_path / "plain.json")
+    main = tool("report").main
+    both = [str(tmp_path / "timed.json"), str(tmp_path / "plain.json")]
+    assert main([*both, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "pareto-latency.png").is_file()
+    assert "differ in image_size, so their hypervolumes do not compare" in capsys.readouterr().out
+    assert main([both[1], "--axis", "latency", "--out", str(tmp_path / "out2")]) == 1
+    assert "no latency was measured" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([both[1], "--out", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

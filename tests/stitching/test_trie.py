@@ -64,3 +64,11 @@ def test_a_route_is_cut_into_single_blocks(trie):
     assert [s for s in steps if not isinstance(s, Run)] == [
         s for s in route if not isinstance(s, Run)
     ]
+
+
+@pytest.mark.parametrize("depths", [(12, 12), (12, 24)])
+@pytest.mark.parametrize("levels", [(3,), (0, 1, 2, 3)])
+def test_the_134_stitches_keep_at_most_eleven_states(depths, levels):
+    space = StitchSpace.two_way(depths)
+    out_indices = (9, 14, 19, 23) if depths[1] == 24 else (4, 7, 9, 11)
+    assert Trie(space, space.ids, out_indices, levels).kept() == 11
