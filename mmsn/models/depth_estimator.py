@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads import DPTHead
 from mmseg.models.segmentors import DepthEstimator as MmsegDepthEstimator
 from mmseg.models.segmentors import EncoderDecoder, SegTTAModel
 from torch import Tensor
@@ -22,7 +23,25 @@ class DepthEstimator(MmsegDepthEstimator):
     window gives (mmseg drops that for the whole image's prediction, at a window's size), and
     ``test_cfg.flip=True`` averages with the mirrored image in either mode, as the published
     figures do. Flipping doubles the work; reports count FLOPs and time of one pass.
+
+    Raises:
+        ValueError: class tokens for a neck, or for a head that reads maps alone.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.backbone, "output_cls_token", False):
+            reader = "neck" if self.with_neck else self._reader_of_maps()
+            if reader:
+                raise ValueError(
+                    f"output_cls_token=True, but the {reader} reads maps alone: set "
+                    "backbone.output_cls_token=False"
+                )
+
+    def _reader_of_maps(self) -> str | None:
+        """A head that would be given class tokens and does not read them."""
+        name = type(self.decode_head).__name__
+        return None if isinstance(self.decode_head, DPTHead) else name
 
     def inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """(B, 3, H, W) images to predictions of the same size."""

@@ -39,6 +39,9 @@ class MultiTaskSegmentor(DepthEstimator):
         self.depth_head = MMSEG_MODELS.build(depth_head)
         self.out_channels = self.decode_head.out_channels + self.depth_head.out_channels
 
+    def _reader_of_maps(self) -> None:
+        """None: each head is given what it reads."""
+
     def _decode_head_forward_train(
         self, inputs: Sequence[Level], data_samples: Sequence[Any]
     ) -> dict[str, Tensor]:

@@ -20,7 +20,11 @@ def run_without_mmsn(images):
     folders = {path: path if path.is_dir() else path.parent for path in images}
     for path, folder in folders.items():
         torch.save(images[path], folder / "images.pt")
-    subprocess.run([sys.executable, str(SCRIPT), *map(str, images)], check=True)
+    command = [sys.executable, str(SCRIPT), *map(str, images)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if "No module named 'mmcv._ext'" in done.stderr:
+        pytest.skip("without mmsn, this mmseg is not to be imported beside mmcv-lite")
+    assert done.returncode == 0, done.stderr
     return {p: torch.load(f / "outputs.pt", weights_only=True) for p, f in folders.items()}
 
 

@@ -1,5 +1,7 @@
 """Inference of depth: whole, sliding, flipped, padded, batched and augmented, against a loop."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -158,3 +160,20 @@ def test_a_prediction_is_pixel_data_of_one_channel(model):
         (found,) = model.predict(torch.randn(1, 3, 32, 32), [sample()])
     assert isinstance(found.pred_depth_map, PixelData)
     assert found.pred_depth_map.data.shape == (1, 32, 32)
+
+
+def test_class_tokens_that_nobody_reads_are_refused():
+    maps_only = copy.deepcopy(DEPTH_MODEL)
+    maps_only["backbone"]["output_cls_token"] = True
+    maps_only["decode_head"] = dict(
+        type="mmsn.FPNDepthHead",
+        in_channels=[24] * 4,
+        in_index=[0, 1, 2, 3],
+        feature_strides=[4, 8, 16, 32],
+        channels=8,
+    )
+    with pytest.raises(ValueError, match="but the FPNDepthHead reads maps alone"):
+        build(maps_only)
+    maps_only["neck"] = dict(type="MultiLevelNeck", in_channels=[24] * 4, out_channels=24)
+    with pytest.raises(ValueError, match="but the neck reads maps alone"):
+        build(maps_only)
