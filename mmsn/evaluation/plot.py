@@ -71,10 +71,6 @@ def plot_pareto(
             label="trained alone",
             zorder=4,
         )
-        for name, at in alone.items():
-            axes.annotate(
-                _plain(name), at, (0, -14), textcoords="offset points", fontsize=8, ha="center"
-            )
     low, high = axes.get_ylim()  # before the lines, which may lie far from all points
     for name, value in levels:
         inside = low <= value <= high
