@@ -102,6 +102,7 @@ EXTRAS = {
     ],
     "test": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "hypothesis>=6",
         "scipy>=1.11",
         "fvcore>=0.1.5",
