@@ -183,6 +183,7 @@ def _need_onnx() -> None:
 
 
 def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
+    _fix_layouts(program.graph_module)
     written: Any = torch.onnx.export(
         program,
         (images,),
@@ -196,6 +197,20 @@ def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
         node.metadata_props.clear()
     written.model.metadata_props.update(_describe(model))
     written.save(path)
+
+
+def _fix_layouts(program: Any) -> None:
+    """Lay out what attention gives in one way: with a bias, PyTorch's steps towards ONNX differ.
+
+    ONNX has no layouts, so that this costs nothing there.
+    """
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    for node in program.graph.find_nodes(op="call_function", target=attention):
+        with program.graph.inserting_after(node):
+            copied = program.graph.call_function(torch.ops.aten.contiguous.default, (node,))
+        copied.meta["val"] = node.meta["val"].contiguous()
+        node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
+    program.recompile()
 
 
 def _describe(model: Any) -> dict[str, str]:

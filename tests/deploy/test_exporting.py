@@ -15,9 +15,11 @@ from tests.deploy.test_plain_anchor import run_without_mmsn
 GRAPH_BYTES = 250_000  # of a network of a few blocks, whatever its width
 
 
-def one_stitch(head, stitch):
+def one_stitch(head, stitch, **anchor):
     """(segmentor of the stitch alone, its parameters' bytes)."""
     config = small_config(head, (4, 4))
+    for spec in config.model.backbone.anchors:
+        spec.update(anchor)
     model = build(*extract(config, trained(config).state_dict(), [stitch]))
     model.cfg, model.dataset_meta = config, dict(classes=["a", "b"])
     return model, sum(p.nbytes for p in model.parameters())
@@ -29,16 +31,20 @@ def logits(model, image):
 
 
 @pytest.mark.parametrize(
-    ("head", "stitch", "size"), [("setr-naive", 9, (64, 64)), ("upernet", 2, (64, 80))]
+    ("head", "stitch", "size", "anchor"),
+    [
+        ("setr-naive", 9, (64, 64), dict(rel_pos_bias=True)),
+        ("upernet", 2, (64, 80), {}),
+    ],
 )
 def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
-    head, stitch, size, tmp_path
+    head, stitch, size, anchor, tmp_path
 ):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     import onnx
 
-    model, weights = one_stitch(head, stitch)
+    model, weights = one_stitch(head, stitch, **anchor)
     path = export(model, tmp_path / "model.onnx", size)
     run = open_exported(path)
     for batch in (1, 3):
