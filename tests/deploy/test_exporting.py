@@ -134,3 +134,17 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
     with pytest.raises(ImportError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
         open_exported("model.onnx")
+
+
+def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
+    with pytest.raises(ValueError, match=r"image_size \(0, 64\) is not allowed"):
+        export(setr[1], tmp_path / "model.pt2", (0, 64))
+    for name in ("model.pt2", "model.onnx"):
+        if name.endswith(".onnx"):
+            pytest.importorskip("onnxruntime")
+            pytest.importorskip("onnxscript")
+        with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
+            open_exported(tmp_path / name)
+        (tmp_path / name).write_bytes(b"hello")
+        with pytest.raises(ValueError, match=f"{name}' is no file of tools/export.py"):
+            open_exported(tmp_path / name)
