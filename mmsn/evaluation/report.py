@@ -48,7 +48,7 @@ def shown(value: float) -> str:
 class Latency(BaseModel):
     """Milliseconds for one batch: the median and the 90th percentile of ``repeats`` passes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     p50_ms: PositiveFloat
     p90_ms: PositiveFloat
