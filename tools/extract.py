@@ -26,7 +26,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "segmentor), 30%% (of the dearest), 40Mparams, 25ms",
     )
     parser.add_argument("--report", help="pareto.json, by whose metric --budget finds the best")
-    parser.add_argument("--latency-table", metavar="FILE", help="for budgets in ms")
+    parser.add_argument(
+        "--latency-table", metavar="FILE", help="of the device it is for, with budgets in ms"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--plain",
@@ -51,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
                 build_on_meta(config),
                 ParetoReport.load(args.report) if args.report else None,
                 LatencyTable.load(args.latency_table) if args.latency_table else None,
+                force=True,  # the model leaves for the device of the table
             )
             chosen = [menu.select(budget) for budget in args.budget]
             print(*chosen, sep="\n")

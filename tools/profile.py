@@ -66,8 +66,9 @@ def read_config(path: str) -> Any:
 
     try:
         config = Config.fromfile(path, import_custom_modules=False)
-    except (OSError, SyntaxError) as error:
-        raise SystemExit(f"config {path!r} cannot be read: {error}") from None
+    except Exception as error:  # a config is a program, which may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SystemExit(f"config {path!r} cannot be read ({reason})") from None
     if "backbone" not in config.get("model", {}):
         raise SystemExit(f"config {path!r} has no model with a backbone: name a segmentor's config")
     return config
@@ -78,8 +79,8 @@ def answer_file(args: argparse.Namespace, config: Any) -> Path:
     package = find_spec("mmsn").submodule_search_locations[0]
     sources = sorted(Path(package).rglob("*.py"))
     question = [
-        {k: v for k, v in vars(args).items() if k != "config"},
-        config.get("model"),
+        {**vars(args), "config": Path(args.config).stem},  # the answer names it
+        [config.get(key) for key in ("default_scope", "custom_imports", "model")],
         [(str(path), path.stat().st_mtime_ns) for path in [Path(__file__), *sources]],
         [(name, _version(name)) for name in ("torch", "timm", "mmsegmentation")],
         _version("onedl-mmsegmentation"),
@@ -87,6 +88,14 @@ def answer_file(args: argparse.Namespace, config: Any) -> Path:
     digest = hashlib.sha256(json.dumps(question, default=str).encode()).hexdigest()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "mmsn" / "profiles" / f"{digest}.txt"
+
+
+def kept_answer(file: Path) -> str | None:
+    """The text that an earlier call kept; None if there is none that can be read."""
+    try:
+        return file.read_text(encoding="utf-8") or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _version(distribution: str) -> str:
@@ -164,18 +173,21 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     config = read_config(args.config)
     file = answer_file(args, config)
-    if not args.latency and file.is_file():
-        print(file.read_text(), end="")
+    kept = None if args.latency else kept_answer(file)
+    if kept is not None:
+        print(kept, end="")
         return
     try:
         text = answer(args, config)
-    except (LookupError, ValueError) as error:
+    except (LookupError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
     print(text, end="")
     if not args.latency:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            part = file.with_suffix(f".part{os.getpid()}")  # another call may be reading
+            part.write_text(text, encoding="utf-8")
+            part.replace(file)
         except OSError:
             pass  # a home that cannot be written only makes the next call slower
 

@@ -114,11 +114,13 @@ def export(
             matrix products, 8 bits per weight and per activation.
 
     Raises:
-        ValueError: a combination that is not supported.
+        ValueError: a combination that is not supported, or an empty image.
         ImportError: packages for ONNX are missing.
     """
     path = Path(path)
     check_request(path, precision)
+    if min(image_size) < 1:
+        raise ValueError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
     # Two images: torch.export takes a batch of one for a constant.
@@ -161,11 +163,27 @@ def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
     """A function from images to logits that runs an exported file on the CPU.
 
     It has as many threads as PyTorch, so that their times compare.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of another kind.
+        ImportError: packages for ONNX are missing.
     """
     path = Path(path)
-    if path.suffix == ".pt2":
-        return torch.export.load(path).module()
-    _need_onnx()
+    is_onnx = path.suffix != ".pt2"
+    if is_onnx:
+        _need_onnx()
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} does not exist: name a file of tools/export.py")
+    try:
+        return _open_onnx(path) if is_onnx else torch.export.load(path).module()
+    except Exception as error:  # whatever bytes a file holds, the reason names the file
+        raise ValueError(
+            f"{str(path)!r} is no file of tools/export.py ({type(error).__name__})"
+        ) from error
+
+
+def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -183,6 +201,7 @@ def _need_onnx() -> None:
 
 
 def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
+    _fix_layouts(program.graph_module)
     written: Any = torch.onnx.export(
         program,
         (images,),
@@ -196,6 +215,20 @@ def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
         node.metadata_props.clear()
     written.model.metadata_props.update(_describe(model))
     written.save(path)
+
+
+def _fix_layouts(program: Any) -> None:
+    """Lay out what attention gives in one way: with a bias, PyTorch's steps towards ONNX differ.
+
+    ONNX has no layouts, so that this costs nothing there.
+    """
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    for node in program.graph.find_nodes(op="call_function", target=attention):
+        with program.graph.inserting_after(node):
+            copied = program.graph.call_function(torch.ops.aten.contiguous.default, (node,))
+        copied.meta["val"] = node.meta["val"].contiguous()
+        node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
+    program.recompile()
 
 
 def _describe(model: Any) -> dict[str, str]:

@@ -122,6 +122,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
     if spec.pop("eval_levels", None) is not None:
         spec.out_indices = [backbone.out_indices[level] for level in levels]
         heads = model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]
+        heads = [*heads, *([model.depth_head] if "depth_head" in model else [])]
         for head in heads if "neck" not in model else ():
             head.in_index = _renumbered(head.get("in_index", -1), levels, backbone.train_levels)
 
@@ -160,16 +161,25 @@ def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> An
     level = levels[in_index]
     if level not in kept:
         raise ValueError(
-            f"decode_head.in_index {in_index} reads a level that the backbone's eval_levels "
+            f"a head's in_index {in_index} reads a level that the backbone's eval_levels "
             f"{tuple(kept)} leave out: name it there"
         )
     return list(kept).index(level)
 
 
 def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, dict[str, Tensor], dict]:
-    """Config, state dict and ``dataset_meta`` from two files; the config's modules get imported."""
+    """Config, state dict and ``dataset_meta`` from two files; the config's modules get imported.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: a file that cannot be read.
+    """
     state, meta = read_checkpoint(checkpoint)
-    return Config.fromfile(config), state, meta
+    try:
+        return Config.fromfile(config), state, meta
+    except Exception as error:  # a config is a program, which may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"config {str(config)!r} cannot be read ({reason})") from error
 
 
 def save(

@@ -18,7 +18,7 @@ from typing import Any
 
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
 from mmsn.deploy.latency_table import LatencyTable
-from mmsn.evaluation import LOWER_IS_BETTER, ParetoReport
+from mmsn.evaluation import ParetoReport, lower_is_better
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.stitching import Stitch
 
@@ -91,7 +91,7 @@ class StitchMenu:
             self.metric = metric or report.default_metric()
             if any(self.metric not in result.metrics for result in report.stitches):
                 known = ", ".join(report.stitches[0].metrics)
-                raise ValueError(f"metric {metric!r} is not in {report.title!r}: use {known}")
+                raise ValueError(f"metric {self.metric!r} is not in {report.title!r}: use {known}")
             scores = {result.id: result.metrics[self.metric] for result in report.stitches}
             self.scores = {i: score for i, score in scores.items() if not math.isnan(score)}
             if not self.scores:
@@ -127,9 +127,9 @@ class StitchMenu:
 
     def _better(self, stitch_id: int) -> tuple[float, float, int]:
         """Sorts stitches: by score, then the cheaper one; by FLOPs where nothing was measured."""
-        if not self.scores:
+        if self.metric is None:
             return self.macs[stitch_id], 0, -stitch_id
-        sign = -1 if self.metric in LOWER_IS_BETTER else 1
+        sign = -1 if lower_is_better(self.metric) else 1
         return sign * self.scores[stitch_id], -self.macs[stitch_id], -stitch_id
 
     def costs(self, budget: Budget) -> dict[int, float]:

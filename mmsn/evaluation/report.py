@@ -55,7 +55,7 @@ Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class Latency(BaseModel):
     """Milliseconds for one batch: the median and the 90th percentile of ``repeats`` passes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     p50_ms: Milliseconds
     p90_ms: Milliseconds

@@ -15,9 +15,11 @@ from tests.deploy.test_plain_anchor import run_without_mmsn
 GRAPH_BYTES = 250_000  # of a network of a few blocks, whatever its width
 
 
-def one_stitch(head, stitch):
+def one_stitch(head, stitch, **anchor):
     """(segmentor of the stitch alone, its parameters' bytes)."""
     config = small_config(head, (4, 4))
+    for spec in config.model.backbone.anchors:
+        spec.update(anchor)
     model = build(*extract(config, trained(config).state_dict(), [stitch]))
     model.cfg, model.dataset_meta = config, dict(classes=["a", "b"])
     return model, sum(p.nbytes for p in model.parameters())
@@ -29,16 +31,20 @@ def logits(model, image):
 
 
 @pytest.mark.parametrize(
-    ("head", "stitch", "size"), [("setr-naive", 9, (64, 64)), ("upernet", 2, (64, 80))]
+    ("head", "stitch", "size", "anchor"),
+    [
+        ("setr-naive", 9, (64, 64), dict(rel_pos_bias=True)),
+        ("upernet", 2, (64, 80), {}),
+    ],
 )
 def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
-    head, stitch, size, tmp_path
+    head, stitch, size, anchor, tmp_path
 ):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     import onnx
 
-    model, weights = one_stitch(head, stitch)
+    model, weights = one_stitch(head, stitch, **anchor)
     path = export(model, tmp_path / "model.onnx", size)
     run = open_exported(path)
     for batch in (1, 3):
@@ -128,3 +134,17 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
     with pytest.raises(ImportError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
         open_exported("model.onnx")
+
+
+def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
+    with pytest.raises(ValueError, match=r"image_size \(0, 64\) is not allowed"):
+        export(setr[1], tmp_path / "model.pt2", (0, 64))
+    for name in ("model.pt2", "model.onnx"):
+        if name.endswith(".onnx"):
+            pytest.importorskip("onnxruntime")
+            pytest.importorskip("onnxscript")
+        with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
+            open_exported(tmp_path / name)
+        (tmp_path / name).write_bytes(b"hello")
+        with pytest.raises(ValueError, match=f"{name}' is no file of tools/export.py"):
+            open_exported(tmp_path / name)

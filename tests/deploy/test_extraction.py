@@ -10,7 +10,8 @@ from mmseg.structures import SegDataSample
 
 from mmsn.deploy import extract, load, save
 from mmsn.models import segmentor_params
-from tests.deploy.conftest import STITCHES, build
+from tests.configs.test_configs import shrink
+from tests.deploy.conftest import CONFIGS, STITCHES, build, trained
 
 
 def logits(model, image):
@@ -42,6 +43,33 @@ def test_each_stitch_predicts_what_the_supernet_does(supernet):
         with model.backbone.use_stitch(stitch):
             expected = logits(model, image)
         assert_same(logits(network, image), expected)
+
+
+def test_a_depth_head_reads_the_levels_that_are_left():
+    config = shrink(
+        Config.fromfile(
+            CONFIGS
+            / "multitask"
+            / "snnetv2_deit3-s-l-r16_setr-naive-dpt_8xb2-36k_nyuv2-seg-depth-480x480.py"
+        )
+    )
+    config.model.backbone.eval_levels = (1, 3)
+    for anchor in config.model.backbone.anchors:
+        anchor.depth = 4
+    config.model.backbone.out_indices = (0, 1, 2, 3)
+    config.model.depth_head = dict(
+        type="mmsn.UPerDepthHead",
+        in_channels=[32, 32],
+        in_index=[1, 3],
+        channels=8,
+        pool_scales=(1, 2),
+    )
+    model = trained(config)
+    small, network = extracted(config, model, [0])
+    assert (small.model.decode_head.in_index, small.model.depth_head.in_index) == (1, [0, 1])
+    image = torch.randn(1, 3, 64, 64)
+    with model.backbone.use_stitch(0):
+        assert_same(logits(network, image), logits(model, image))
 
 
 @pytest.mark.parametrize("stitch", STITCHES)

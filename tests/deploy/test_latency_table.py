@@ -81,3 +81,12 @@ def test_another_model_is_refused_even_if_forced(table):
     other = tiny_model(rank=4)
     with pytest.raises(ValueError, match="is of another model: its stitch 0 takes"):
         StitchMenu(other, latency_table=table, force=True)
+
+
+def test_a_time_that_is_no_number_is_refused(table, tmp_path):
+    latency = table.stitches[0].latency
+    for value in ("Infinity", "NaN"):
+        text = table.model_dump_json().replace(f'"p50_ms":{latency.p50_ms!r}', f'"p50_ms":{value}')
+        (tmp_path / "t.json").write_text(text)
+        with pytest.raises(ValueError, match=r"is no latency table: stitches.0.latency.p50_ms"):
+            LatencyTable.load(tmp_path / "t.json")

@@ -61,7 +61,7 @@ def test_without_a_report_it_is_the_largest_that_fits(model, kind):
         assert (chosen.metric, chosen.score, chosen.latency_ms) == (None, None, None)
 
 
-@pytest.mark.parametrize(("metric", "sign"), [("mIoU", 1), ("rmse", -1)])
+@pytest.mark.parametrize(("metric", "sign"), [("mIoU", 1), ("rmse", -1), ("depth/rmse", -1)])
 def test_with_a_report_it_is_the_best_measured_within(model, metric, sign):
     macs = segmentor_macs(model, (SIZE, SIZE))
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmsn.deploy import LatencyTable
 from tests.deploy.conftest import small_config, trained
 
 
@@ -36,6 +37,26 @@ def test_a_budget_names_the_stitch(tool, files, tmp_path, capsys):
     assert "largest that fits 100%" in first
     config = Config.fromfile(tmp_path / "out" / "config.py")
     assert config.model.backbone.stitches == sorted(ids)
+
+
+def test_a_latency_table_of_another_device_names_the_stitch(tool, files, tmp_path, capsys):
+    supernet = trained(Config.fromfile(files[0]))
+    table = LatencyTable.measure(supernet, [0], (64, 64), repeats=1)
+    setting = table.setting.model_copy(update=dict(device="a phone"))
+    table.model_copy(update=dict(setting=setting)).save(tmp_path / "t.json")
+    ms = table.stitches[0].latency.p50_ms
+    words = ["--budget", f"{ms!r}ms", "--latency-table", str(tmp_path / "t.json")]
+    tool("extract").main([*files, *words, "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out.startswith("stitch 0: ")
+
+
+def test_a_config_that_is_no_program_is_refused(tool, files, tmp_path):
+    for text in ("a = (", "a = b"):
+        (tmp_path / "bad.py").write_text(text)
+        with pytest.raises(SystemExit, match=r"bad.py' cannot be read \((Syntax|Name)Error"):
+            tool("extract").main(
+                [str(tmp_path / "bad.py"), files[1], "--stitch", "0", "--out", str(tmp_path / "o")]
+            )
 
 
 def test_an_anchor_is_extracted_for_mmseg_and_timm(tool, files, tmp_path):

@@ -42,7 +42,17 @@ def test_an_answer_is_kept_until_something_changes(tool, config, capsys, monkeyp
     assert (len(asked), texts[0] == texts[1], texts[0] == texts[2]) == (2, True, False)
     tiny_config(rank=4).dump(config)
     profile.main([config])
-    assert len(asked) == 3
+    tiny_config(rank=4).dump(tmp_path / "twin.py")
+    capsys.readouterr()
+    profile.main([str(tmp_path / "twin.py")])
+    assert "twin, 32x32" in capsys.readouterr().out
+    assert len(asked) == 4
+    for content in (b"", b"\xff"):  # cut off, or of another program
+        for file in (tmp_path / "cache").rglob("*.txt"):
+            file.write_bytes(content)
+        profile.main([str(tmp_path / "twin.py")])
+        assert "twin, 32x32" in capsys.readouterr().out
+    assert len(list((tmp_path / "cache").rglob("*.*"))) == 4
 
 
 def test_times_are_measured_once_and_refused_elsewhere(tool, config, capsys, tmp_path):
@@ -82,6 +92,10 @@ def test_refusals_are_one_line(tool, config, words, fault, tmp_path):
 def test_a_config_that_is_none_is_refused(tool, tmp_path):
     with pytest.raises(SystemExit, match="cannot be read"):
         tool("profile").main([str(tmp_path / "no.py")])
+    for content in (b"a = b\n", b"\xff"):
+        (tmp_path / "broken.py").write_bytes(content)
+        with pytest.raises(SystemExit, match=r"broken.py' cannot be read"):
+            tool("profile").main([str(tmp_path / "broken.py")])
     (tmp_path / "empty.py").write_text("a = 1\n")
     with pytest.raises(SystemExit, match="has no model with a backbone"):
         tool("profile").main([str(tmp_path / "empty.py")])
