@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     import mmsn  # noqa: F401, I001  # first: it prepares what mmseg imports
     import torch
-    from mmseg.apis import init_model
 
     try:
         from mmsn.deploy.gradio_page import build_page
+        from mmsn.deploy.infer import open_model
     except ModuleNotFoundError as error:
         raise SystemExit(f"{error.name} is not installed: pip install 'mmsn[demo]'") from None
     from mmsn.evaluation import ParetoReport
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         report = ParetoReport.load(args.report) if args.report else None
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        page = build_page(init_model(args.config, args.checkpoint, device=device), report)
+        page = build_page(open_model(args.config, args.checkpoint, device), report)
     except (LookupError, OSError, ValueError) as error:
         raise SystemExit(" ".join(str(error).split())) from None
     page.launch(server_name="127.0.0.1", server_port=args.port)

@@ -37,11 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     import mmsn  # noqa: F401, I001  # first: it prepares what mmseg imports
     import torch
-    from mmseg.apis import init_model
     from rich.progress import Progress
 
     from mmsn.deploy import LatencyTable, StitchMenu
-    from mmsn.deploy.infer import count_frames, find_inputs, find_outputs, paint_file
+    from mmsn.deploy.infer import count_frames, find_inputs, find_outputs, open_model, paint_file
     from mmsn.evaluation import ParetoReport
 
     try:
@@ -49,17 +48,24 @@ def main(argv: list[str] | None = None) -> None:
         report = ParetoReport.load(args.report) if args.report else None
         table = LatencyTable.load(args.latency) if args.latency else None
         device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = init_model(args.config, args.checkpoint, device=device)
+        model = open_model(args.config, args.checkpoint, device)
         budget = args.budget if args.stitch is None else args.stitch
         print(StitchMenu(model, report, table).set(budget))
+        faults: list[str] = []
         left = {source: target for source, target in files.items() if not target.exists()}
         with Progress(transient=True) as progress:
             task = progress.add_task("frames", total=sum(map(count_frames, left)))
             for source, target in left.items():
-                paint_file(model, source, target, lambda: progress.advance(task))
+                try:
+                    paint_file(model, source, target, lambda: progress.advance(task))
+                except ValueError as error:  # the others may be whole
+                    faults.append(str(error))
     except (LookupError, OSError, ValueError) as error:
         raise SystemExit(" ".join(str(error).split())) from None
-    print(f"{len(left)} files painted, {len(files) - len(left)} were there; see {args.out}")
+    painted, there = len(left) - len(faults), len(files) - len(left)
+    print(f"{painted} files painted, {there} were there; see {args.out}")
+    if faults:
+        raise SystemExit(f"{len(faults)} files were left out: {'; '.join(faults)}")
 
 
 if __name__ == "__main__":

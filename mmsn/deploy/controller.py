@@ -13,6 +13,7 @@ stitch to run next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,13 +73,13 @@ class LatencyController:
     ) -> None:
         self.ids, self._ms = tuple(latencies), tuple(latencies.values())
         rising = all(a < b for a, b in pairwise(self._ms))
-        if not self._ms or not rising or self._ms[0] <= 0:
+        if not self._ms or not rising or not 0 < self._ms[0] <= self._ms[-1] < math.inf:
             raise ValueError(
                 f"latencies {dict(latencies)} are not allowed: give milliseconds by stitch, from "
                 "fast to slow, as menu.frontier_ms() does"
             )
         for text, allowed, rule in (
-            (f"target_ms {target_ms}", target_ms > 0, "more than 0"),
+            (f"target_ms {target_ms}", 0 < target_ms < math.inf, "more than 0, and finite"),
             (f"hysteresis {hysteresis}", 0 < hysteresis < 1, "a number between 0 and 1"),
             (f"smoothing {smoothing}", 0 < smoothing <= 1, "more than 0 and at most 1"),
             (f"max_steps {max_steps}", max_steps >= 1, "1 or more"),
@@ -107,7 +108,7 @@ class LatencyController:
         Raises:
             ValueError: a time that is not positive and finite.
         """
-        if not 0 < ms < float("inf"):
+        if not 0 < ms < math.inf:
             raise ValueError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
         self._observations += 1
         ratio = ms / self._ms[self._position]

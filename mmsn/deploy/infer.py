@@ -12,10 +12,26 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmseg.apis import inference_model
+from mmseg.apis import inference_model, init_model
+
+from mmsn.deploy.extraction import check_weights, load
+from mmsn.deploy.profile import build_on_meta
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+
+def open_model(config: str | Path, checkpoint: str | Path, device: str) -> Any:
+    """The model of mmseg's ``init_model``, which would leave weights that it misses random.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: a file that cannot be read, or a checkpoint of another network.
+    """
+    loaded, state, _ = load(config, checkpoint)
+    network = build_on_meta(loaded)
+    check_weights(network, state)
+    return init_model(loaded, str(checkpoint), device=device)
 
 
 def find_inputs(path: str | Path) -> tuple[Path, ...]:

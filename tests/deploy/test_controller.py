@@ -1,6 +1,7 @@
 """The latency controller under simulated and real load."""
 
 import itertools
+import math
 import multiprocessing
 import os
 import time
@@ -111,7 +112,10 @@ def test_load_that_weighs_more_on_the_dearer_stitch_is_tried_ever_more_rarely():
     [
         (dict(latencies={}), "latencies {} are not allowed"),
         (dict(latencies={0: 2.0, 1: 1.0}), "from fast to slow"),
+        (dict(latencies={0: math.nan}), "give milliseconds"),
+        (dict(latencies={0: 1.0, 1: math.inf}), "give milliseconds"),
         (dict(target_ms=0), "target_ms 0"),
+        (dict(target_ms=math.inf), "target_ms inf"),
         (dict(hysteresis=1.0), r"hysteresis 1\.0"),
         (dict(smoothing=0), "smoothing 0"),
         (dict(max_steps=0), "max_steps 0"),

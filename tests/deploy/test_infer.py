@@ -102,6 +102,16 @@ def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
     with StitchMenu(model).use("60%"):
         expected = paint(model, picture(1))
     assert np.array_equal(cv2.imread(str(tmp_path / "out" / "1.png.png")), expected)
+    for name in ("10.png", "zz.png"):  # one that is broken, and one after it
+        cv2.imwrite(str(tmp_path / "in" / name), picture(2))
+    (tmp_path / "in" / "10.png").write_text("no")
+    with pytest.raises(SystemExit, match=r"1 files were left out: .*10.png' is no image"):
+        main(words)
+    assert "1 files painted, 2 were there" in capsys.readouterr().out
+    assert (tmp_path / "out" / "zz.png.png").exists()
     for budget, fault in (("60", "has no unit"), ("60G", "above the dearest")):
         with pytest.raises(SystemExit, match=fault):
             main([*words, "--budget", budget])
+    torch.save({"backbone.x": torch.ones(1)}, tmp_path / "k.pth")
+    with pytest.raises(SystemExit, match=r"is of another network than the config: .* are missing"):
+        main(words)
