@@ -104,7 +104,9 @@ def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
     assert str(site) in out
     assert (tmp_path / "report" / "pareto.html").is_file()
     env = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run((*mim, "benchmark"), env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        (*mim, "benchmark"), cwd=tmp_path, env=env, capture_output=True, text=True
+    )
     assert "arguments are required: config, checkpoint" in done.stderr
 
 
