@@ -5,7 +5,6 @@ import pytest
 from mmengine.registry import DefaultScope
 from scipy.io import savemat
 
-import mmsn  # noqa: F401
 from mmsn.datasets.nyuv2 import CLASSES
 from mmsn.datasets.nyuv2_mapping import OWN_CLASS
 
