@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from mmsn.errors import UserError
 from mmsn.models.rel_pos import num_relative_positions, relative_position_index
 from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_state_dict
@@ -72,7 +73,7 @@ def convert_snnetv2(
         The state dict for a segmentor (or ``StitchedViT``) of this package, and one report per key.
 
     Raises:
-        ValueError: keys that no rule knows, or position indices that are not BEiT's; all are
+        UserError: keys that no rule knows, or position indices that are not BEiT's; all are
             listed.
     """
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
@@ -98,15 +99,15 @@ def convert_snnetv2(
         else:
             unknown.append(key)
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{len(unknown)} keys are not those of a published SN-Netv2 segmentor: "
             f"{', '.join(unknown)}"
         )
     missing = _missing_layers(converted, prefix)
     if missing:
-        raise ValueError(f"{len(missing)} stitching layers are missing: {', '.join(missing)}")
+        raise UserError(f"{len(missing)} stitching layers are missing: {', '.join(missing)}")
     for key in [key for key in converted if "stitching_layers" in key and key.endswith(".bias")]:
-        flag = key.removesuffix("bias") + "initialised"
+        flag = key.removesuffix("bias") + "initialized"
         converted[flag] = torch.tensor(True)
         reports.append(KeyReport("derived", "", flag, "published layers are trained"))
     return converted, reports

@@ -15,6 +15,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from mmsn.errors import UserError
+
 # Where the usual training codes put the weights inside what they save.
 WRAPPERS = ("state_dict", "model", "module")
 
@@ -28,12 +30,12 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that holds more than data or no tensors, or no key with the prefix.
+        UserError: a file that holds more than data or no tensors, or no key with the prefix.
     """
     tensors, _ = read_checkpoint(path)
     chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if not chosen:
-        raise ValueError(
+        raise UserError(
             f"checkpoint {str(path)!r} has no key that starts with {prefix!r}: its first key is "
             f"{next(iter(tensors))!r}"
         )
@@ -45,7 +47,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that holds more than data, or no tensors.
+        UserError: a file that holds more than data, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +64,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes a file holds, the reason names the file
-        raise ValueError(
+        raise UserError(
             f"checkpoint {str(path)!r} cannot be read as plain tensors ({_refused(error)}): "
             "save its state dict alone, for example as .safetensors"
         ) from error
@@ -75,7 +77,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     if isinstance(content, dict):
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"checkpoint {str(path)!r} holds no named tensors")
+        raise UserError(f"checkpoint {str(path)!r} holds no named tensors")
     return tensors, {name: meta[name] for name in ("classes", "palette") if name in meta}
 
 

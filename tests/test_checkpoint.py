@@ -1,4 +1,4 @@
-"""The published code's numbers, through the converter: forward pass and initialisation."""
+"""The published code's numbers, through the converter: forward pass and initialization."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 
 from mmsn.checkpoint import convert_snnetv2
 from mmsn.engine import solve_stitching_layers
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from tests.models import reference_rules
 
@@ -165,7 +166,7 @@ def test_a_whole_segmentor_converts_and_every_key_is_reported(official):
 def test_unknown_keys_and_foreign_indices_are_all_listed(official):
     index = "anchors.0.layers.3.attn.relative_position_index"
     bad = official | {"anchors.0.norm.weight": torch.ones(1), index: official[index].flip(0)}
-    with pytest.raises(ValueError, match="2 keys are not those") as caught:
+    with pytest.raises(UserError, match="2 keys are not those") as caught:
         convert_snnetv2(bad)
     assert "anchors.0.norm.weight" in str(caught.value)
     assert index in str(caught.value)
@@ -173,8 +174,8 @@ def test_unknown_keys_and_foreign_indices_are_all_listed(official):
 
 def test_an_incomplete_file_says_which_layers_are_missing(official):
     down = {k: v for k, v in official.items() if "stitch_layers.1.3." not in k}
-    with pytest.raises(ValueError, match=r"1 stitching layers are missing: .*1_to_0_after_3"):
+    with pytest.raises(UserError, match=r"1 stitching layers are missing: .*1_to_0_after_3"):
         convert_snnetv2(down)
     index = "anchors.0.layers.3.attn.relative_position_bias_table"
-    with pytest.raises(ValueError, match="not the index of its table"):
+    with pytest.raises(UserError, match="not the index of its table"):
         convert_snnetv2({k: v for k, v in official.items() if k != index})

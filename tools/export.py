@@ -3,7 +3,7 @@
     python tools/export.py CONFIG CHECKPOINT --stitch 25 --out model.onnx
     python tools/export.py DIR/config.py DIR/model.safetensors --out model.pt2
 
-The file takes normalised images (B, 3, H, W) of one size, any number of them, and gives logits
+The file takes normalized images (B, 3, H, W) of one size, any number of them, and gives logits
 (B, classes, H, W). It is compared with PyTorch before this ends.
 """
 
@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("float32", "float16", "bfloat16", "int8"),
         default="float32",
-        help="of weights and work; int8 is dynamic quantisation, for .onnx (default: float32)",
+        help="of weights and work; int8 is dynamic quantization, for .onnx (default: float32)",
     )
     return parser.parse_args(argv)
 

@@ -1,11 +1,11 @@
 # ruff: noqa: NPY002  # mmengine seeds NumPy's global generator in every worker
-"""Augmentations of images with depth, where mmseg's would spoil the metres.
+"""Augmentations of images with depth, where mmseg's would spoil the meters.
 
 mmseg's `Resize`, `RandomResize`, `RandomFlip` and `RandomCrop` treat `gt_depth_map` well: they
 move values and never mix or change them. These do not, and have a counterpart here:
 
-- `RandomRotate` fills the corners with `seg_pad_val`, by default 255, as metres;
-- `RandomDepthMix` writes millimetres into 8-bit pixels, where they wrap around at 256;
+- `RandomRotate` fills the corners with `seg_pad_val`, by default 255, as meters;
+- `RandomDepthMix` writes millimeters into 8-bit pixels, where they wrap around at 256;
 - `PhotoMetricDistortion` has no gamma, and changes contrast and hue more than the field does.
 
 Invalid depth is 0, as in the files. Random numbers come from NumPy's global generator, as in mmcv,
@@ -23,6 +23,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.datasets.transforms import RandomRotate
 
+from mmsn.errors import UserError
 from mmsn.registry import TRANSFORMS
 
 DEPTH = "gt_depth_map"
@@ -43,14 +44,14 @@ class FixedCrop(BaseTransform):
     def __init__(self, rows: tuple[int, int], columns: tuple[int, int]) -> None:
         for name, (start, stop) in (("rows", rows), ("columns", columns)):
             if not 0 <= start < stop:
-                raise ValueError(f"{name} is {(start, stop)}; give 0 <= first < end")
+                raise UserError(f"{name} is {(start, stop)}; give 0 <= first < end")
         self.rows, self.columns = rows, columns
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop `img` and all maps in `seg_fields`; raises ValueError for too small an image."""
+        """Crop `img` and all maps in `seg_fields`; raises UserError for too small an image."""
         height, width = results["img"].shape[:2]
         if self.rows[1] > height or self.columns[1] > width:
-            raise ValueError(
+            raise UserError(
                 f"rows {self.rows} and columns {self.columns} do not fit in an image of "
                 f"{height}x{width}; crop before resizing, or give a smaller box"
             )
@@ -88,7 +89,7 @@ class DivideDepthByZoom(BaseTransform):
     """Divide depth by how much the image was zoomed (Eigen et al., NIPS 2014, augmentation).
 
     An image that is magnified s times looks as if everything were s times nearer. Resizing alone
-    leaves metres as they are. Put this after the resize and before any crop.
+    leaves meters as they are. Put this after the resize and before any crop.
 
     Args:
         full_size: width and height at zoom 1, those of the test images.
@@ -96,7 +97,7 @@ class DivideDepthByZoom(BaseTransform):
 
     def __init__(self, full_size: tuple[int, int]) -> None:
         if min(full_size) < 1:
-            raise ValueError(f"full_size is {full_size}; give width and height in pixels")
+            raise UserError(f"full_size is {full_size}; give width and height in pixels")
         self.full_size = full_size
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -113,20 +114,20 @@ class VerticalCutDepth(BaseTransform):
 
     The augmentation of Global-Local Path Networks (Kim et al., 2022): the strip of the image is
     replaced by depth, over the full height. Depth is scaled so that `max_depth` is white and
-    invalid depth black. The published code writes millimetres into 8-bit pixels instead, where
+    invalid depth black. The published code writes millimeters into 8-bit pixels instead, where
     they wrap around, and so does mmseg's RandomDepthMix.
 
     Args:
         prob: share of images that get a strip.
         share: upper bound of the strip's width, as a share of what lies right of its left edge.
-        max_depth: metres.
+        max_depth: meters.
     """
 
     def __init__(self, prob: float = 0.25, share: float = 0.75, max_depth: float = 10.0) -> None:
         if not (0 <= prob <= 1 and 0 <= share <= 1 and max_depth > 0):
-            raise ValueError(
+            raise UserError(
                 f"prob, share, max_depth are {prob}, {share}, {max_depth}; give two values from "
-                "0 to 1, and metres above 0"
+                "0 to 1, and meters above 0"
             )
         self.prob, self.share, self.max_depth = prob, share, max_depth
 
@@ -139,16 +140,16 @@ class VerticalCutDepth(BaseTransform):
         width = image.shape[1]
         left = int(alpha * width)
         strip = slice(left, left + max(1, int((width - left) * self.share * beta)))
-        metres = np.nan_to_num(results[DEPTH][:, strip], nan=0.0, posinf=0.0, neginf=0.0)
-        grey = np.clip(metres * (255 / self.max_depth), 0, 255).astype(image.dtype)
-        image[:, strip] = grey[..., None] if image.ndim == 3 else grey
+        meters = np.nan_to_num(results[DEPTH][:, strip], nan=0.0, posinf=0.0, neginf=0.0)
+        gray = np.clip(meters * (255 / self.max_depth), 0, 255).astype(image.dtype)
+        image[:, strip] = gray[..., None] if image.ndim == 3 else gray
         results["img"] = image
         return results
 
 
 @TRANSFORMS.register_module()
 class GammaBrightnessColor(BaseTransform):
-    """The colour augmentation of monocular depth estimation (BTS, AdaBins and their successors).
+    """The color augmentation of monocular depth estimation (BTS, AdaBins and their successors).
 
     A gamma, a brightness and a gain per channel, each uniform in its range. The gamma acts on
     values from 0 to 1; the toolbox of SN-Netv2's recipe applies it to values up to 255, where
@@ -167,10 +168,10 @@ class GammaBrightnessColor(BaseTransform):
         color: tuple[float, float] = (0.9, 1.1),
     ) -> None:
         if not 0 <= prob <= 1:
-            raise ValueError(f"prob is {prob}; give a value from 0 to 1")
+            raise UserError(f"prob is {prob}; give a value from 0 to 1")
         for name, (low, high) in (("gamma", gamma), ("brightness", brightness), ("color", color)):
             if not 0 < low <= high:
-                raise ValueError(f"{name} is {(low, high)}; give 0 < lowest <= highest")
+                raise UserError(f"{name} is {(low, high)}; give 0 < lowest <= highest")
         self.prob, self.gamma, self.brightness, self.color = prob, gamma, brightness, color
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmsn.errors import UserError
+
 Progress = Callable[[int, int], None]
 """Called after every item with (items done, items in all)."""
 
@@ -37,7 +39,7 @@ def encode(array: NDArray[np.uint8] | NDArray[np.uint16], suffix: str) -> bytes:
         ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     }
     if suffix not in formats:
-        raise ValueError(f"image suffix is {suffix!r}; give one of {', '.join(formats)}")
+        raise UserError(f"image suffix is {suffix!r}; give one of {', '.join(formats)}")
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, **formats[suffix])
     return buffer.getvalue()
@@ -46,7 +48,7 @@ def encode(array: NDArray[np.uint8] | NDArray[np.uint16], suffix: str) -> bytes:
 def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
     """Record how `root` is filled, in `root/recipe.json`, so that only the same recipe continues.
 
-    Raises ValueError where the folder was filled by another recipe.
+    Raises UserError where the folder was filled by another recipe.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / "recipe.json"
@@ -57,6 +59,6 @@ def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
         if differing:
             there = ", ".join(f"{k}={found.get(k)!r}" for k in differing)
             asked = ", ".join(f"{k}={wanted.get(k)!r}" for k in differing)
-            raise ValueError(f"{root} holds {there}, asked is {asked}; remove it or name another")
+            raise UserError(f"{root} holds {there}, asked is {asked}; remove it or name another")
     else:
         write_whole(path, (json.dumps(wanted, indent=1) + "\n").encode())

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 
+from mmsn.errors import UserError
 from mmsn.registry import DATASETS
 
 # Names and order of the official `className`, with its spelling of 'refridgerator': other tools
@@ -24,13 +25,13 @@ CLASSES = (
 
 
 def bit_palette(num_classes: int, first: int = 1) -> list[list[int]]:
-    """Distinct RGB colours for `num_classes` consecutive indices from `first` on.
+    """Distinct RGB colors for `num_classes` consecutive indices from `first` on.
 
     The rule of PASCAL VOC: bits 0, 1, 2 of the index become the highest bits of red, green, blue,
     bits 3, 4, 5 the next ones, and so on. Index 0 is black, so labels start at 1.
     """
     if not 0 <= first <= first + num_classes <= 256:
-        raise ValueError(f"indices {first}..{first + num_classes - 1} do not fit in 0..255")
+        raise UserError(f"indices {first}..{first + num_classes - 1} do not fit in 0..255")
     return [
         [sum((i >> (3 * k + c) & 1) << (7 - k) for k in range(3)) for c in range(3)]
         for i in range(first, first + num_classes)

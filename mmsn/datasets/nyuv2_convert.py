@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsn.errors import UserError
+
 from .files import Progress, claim_folder, encode, write_whole
 from .nyuv2_mapping import NUM_NAMES, OWN_CLASS, mapping40
 
@@ -58,7 +60,7 @@ def convert_nyuv2(
 
     `class_mapping` is a `classMapping40.mat` to use instead of the built-in table (the same one).
 
-    Raises FileNotFoundError for a missing input and ValueError for one of unexpected content.
+    Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
     """
     out = Path(out)
     table = mapping40() if class_mapping is None else read_class_mapping(class_mapping)
@@ -98,11 +100,11 @@ def read_splits(path: str | Path) -> dict[str, list[int]]:
     lists = {}
     for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
         if key not in content:
-            raise ValueError(f"{path} has no {key}; give the official splits.mat")
+            raise UserError(f"{path} has no {key}; give the official splits.mat")
         lists[name] = sorted(int(n) for n in np.asarray(content[key]).ravel())
     both = sorted(lists["train"] + lists["test"])
     if both != list(range(1, len(both) + 1)):
-        raise ValueError(
+        raise UserError(
             f"{path} does not hold every number from 1 to {len(both)} once; "
             "give the official splits.mat"
         )
@@ -114,7 +116,7 @@ def read_class_mapping(path: str | Path) -> NDArray[np.uint8]:
     content = _load_mat5(path, "leave it out to use the built-in table")
     classes = np.asarray(content.get("mapClass", ())).ravel()
     if classes.shape != (NUM_NAMES,) or classes.min() < 1 or classes.max() > 40:
-        raise ValueError(
+        raise UserError(
             f"{path} holds mapClass of {classes.size} values; "
             f"give {NUM_NAMES} values from 1 to 40, or leave it out to use the built-in table"
         )
@@ -124,7 +126,7 @@ def read_class_mapping(path: str | Path) -> NDArray[np.uint8]:
 def _to40(labels: NDArray[Any], table: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     """Map official labels (480, 640) to 0..40."""
     if labels.max() >= len(table):
-        raise ValueError(
+        raise UserError(
             f"image {number} has label {labels.max()}; at most {len(table) - 1} is allowed: "
             "give the official nyu_depth_v2_labeled.mat"
         )
@@ -141,7 +143,7 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
         references = file["names"][()].ravel()
         names = ["".join(map(chr, file[r][()].ravel())) for r in references]
         if len(names) != NUM_NAMES or [names[i - 1] for i in OWN_CLASS] != list(CLASSES[:37]):
-            raise ValueError(
+            raise UserError(
                 f"{file.filename} has {len(names)} names in another order than the official "
                 f"{NUM_NAMES}; give the class mapping that belongs to it"
             )
@@ -150,9 +152,9 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
 def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
     """Refuse an open `nyu_depth_v2_labeled.mat` whose array `key` is missing or not of `shape`."""
     if key not in file:
-        raise ValueError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
+        raise UserError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
     if file[key].shape != shape:
-        raise ValueError(
+        raise UserError(
             f"{key} in {file.filename} is {file[key].shape}; {shape} is needed with this "
             "splits.mat: download the file that is incomplete again"
         )
@@ -162,7 +164,7 @@ def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
 def open_mat(path: str | Path) -> Iterator[Any]:
     """The official file, open for reading.
 
-    Raises ImportError without h5py, FileNotFoundError, and ValueError for another kind of file.
+    Raises ImportError without h5py, FileNotFoundError, and UserError for another kind of file.
     """
     try:
         import h5py
@@ -174,7 +176,7 @@ def open_mat(path: str | Path) -> Iterator[Any]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a complete HDF5 file ({error}); download it again"
         ) from error
     with file:
@@ -188,7 +190,7 @@ def _load_mat5(path: str | Path, remedy: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = loadmat(str(path))
     except (ValueError, NotImplementedError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is not a MATLAB 5 file ({error}); {remedy}") from error
+        raise UserError(f"{path} is not a MATLAB 5 file ({error}); {remedy}") from error
     return content
 
 

@@ -1,7 +1,7 @@
-"""NYUv2 with depth in metres, alone or beside the 40 classes, from one dataset.
+"""NYUv2 with depth in meters, alone or beside the 40 classes, from one dataset.
 
 Reading pixels is mmseg's `LoadDepthAnnotation`, whose `depth_rescale_factor` turns a file's values
-into metres: 1e-3 for the 16-bit millimetres that the converters write, 10 / 255 for an 8-bit copy.
+into meters: 1e-3 for the 16-bit millimeters that the converters write, 10 / 255 for an 8-bit copy.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.fileio import list_dir_or_file
 
+from mmsn.errors import UserError
 from mmsn.registry import DATASETS
 
 from .nyuv2 import NYUv2SegDataset
@@ -40,12 +41,12 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images with their depth maps.
 
-        Raises ValueError for a missing prefix, and FileNotFoundError where there are no images or
+        Raises UserError for a missing prefix, and FileNotFoundError where there are no images or
         where some have no depth map, as after a conversion that was interrupted.
         """
         lacking = [k for k in ("img_path", "depth_map_path") if not self.data_prefix.get(k)]
         if lacking:
-            raise ValueError(
+            raise UserError(
                 f"data_prefix has no {' and no '.join(lacking)}; give the folders of the images "
                 "and of the depth maps, for example img_path='images', depth_map_path='depths'"
             )

@@ -1,15 +1,15 @@
 """NYUv2's depth, from the official labelled file or the raw training list, to 16-bit PNG.
 
-Files hold millimetres, so 0.5 mm is the rounding error, and 0 where there is no depth.
+Files hold millimeters, so 0.5 mm is the rounding error, and 0 where there is no depth.
 
 The official `nyu_depth_v2_labeled.mat` has, next to what `nyuv2_convert.py` reads,
 
-    depths     (N, 640, 480) float32, metres, holes filled        -> depths/NNNN.png
-    rawDepths  (N, 640, 480) float32, metres, 0 for a hole        -> raw_depths/NNNN.png
+    depths     (N, 640, 480) float32, meters, holes filled        -> depths/NNNN.png
+    rawDepths  (N, 640, 480) float32, meters, 0 for a hole        -> raw_depths/NNNN.png
 
 The raw training list, about 24 000 images of the videos, comes as a folder or zip with
 `nyu_train.txt`, `nyu_test.txt` and the files that they name, `SCENE/rgb_NNNNN.jpg` and
-`SCENE/sync_depth_NNNNN.png` (millimetres already). It becomes mmseg's layout,
+`SCENE/sync_depth_NNNNN.png` (millimeters already). It becomes mmseg's layout,
 
     {images,annotations}/{train,test}/SCENE_NNNNN.{jpg,png}
 
@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmsn.errors import UserError
+
 from .files import Progress, claim_folder, encode, write_whole
 from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat
 
@@ -45,42 +47,42 @@ def convert_nyuv2_depths(
 
     Returns the numbers of images written by this call and found ready.
 
-    Raises FileNotFoundError for a missing input and ValueError for one of unexpected content.
+    Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
     """
     out, written = Path(out), 0
     with open_mat(mat) as file:
         total = len(file["images"]) if "images" in file else 0
         for key, folder in FOLDERS.items():
             check_array(file, key, (total, *IMAGE_SHAPE[1:]))
-            claim_folder(out / folder, {"dataset": f"NYUv2 {key}, millimetres", "count": total})
+            claim_folder(out / folder, {"dataset": f"NYUv2 {key}, millimeters", "count": total})
         for i in range(total):
             paths = {key: out / f"{folder}/{i + 1:04d}.png" for key, folder in FOLDERS.items()}
             if not all(path.exists() for path in paths.values()):
                 for key, path in paths.items():
                     try:
-                        metres = file[key][i].T
+                        meters = file[key][i].T
                     except OSError as error:
-                        raise ValueError(
+                        raise UserError(
                             f"{key} of image {i + 1} in {mat} cannot be read ({error}); "
                             "download the file again"
                         ) from error
-                    write_whole(path, encode(to_millimetres(metres, f"{key} {i + 1}"), ".png"))
+                    write_whole(path, encode(to_millimeters(meters, f"{key} {i + 1}"), ".png"))
                 written += 1
             if progress:
                 progress(i + 1, total)
     return written, total - written
 
 
-def to_millimetres(metres: NDArray[Any], name: str) -> NDArray[np.uint16]:
-    """Round to whole millimetres; what is no finite number becomes 0.
+def to_millimeters(meters: NDArray[Any], name: str) -> NDArray[np.uint16]:
+    """Round to whole millimeters; what is no finite number becomes 0.
 
-    Raises ValueError for depth below 0 or above 65.535 m.
+    Raises UserError for depth below 0 or above 65.535 m.
     """
-    values = np.where(np.isfinite(metres), metres, 0).astype(np.float64) * MILLIMETRES
+    values = np.where(np.isfinite(meters), meters, 0).astype(np.float64) * MILLIMETRES
     low, high = values.min(), values.max()
     if low < 0 or high > np.iinfo(np.uint16).max:
         wrong = (low if low < 0 else high) / MILLIMETRES
-        raise ValueError(
+        raise UserError(
             f"{name} holds {wrong:.4g} m; 0 to 65.535 m is allowed: give the official "
             "nyu_depth_v2_labeled.mat"
         )
@@ -95,7 +97,7 @@ def convert_nyuv2_raw(
     `source` is a folder or a .zip; the lists are in it or in its only folder. Pairs that are
     missing or damaged are left out and named in the result's `broken`, a line each.
 
-    Raises FileNotFoundError where there is no source or no list, and ValueError for a damaged zip.
+    Raises FileNotFoundError where there is no source or no list, and UserError for a damaged zip.
     """
     root, out = _find_lists(source), Path(out)
     pairs = {split: _read_list(root / f"nyu_{split}.txt") for split in ("train", "test")}
@@ -141,7 +143,7 @@ def _find_lists(source: str | Path) -> Source:
         try:
             root = zipfile.Path(path)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{path} is no complete zip ({error}); download it again") from error
+            raise UserError(f"{path} is no complete zip ({error}); download it again") from error
     folders = [child for child in root.iterdir() if child.is_dir()]
     for candidate in (root, *folders):
         if (candidate / "nyu_train.txt").is_file():
@@ -159,7 +161,7 @@ def _read_list(path: Source) -> list[tuple[str, str]]:
     rows = [row for row in rows if row]
     short = [row for row in rows if len(row) < 2]
     if short:
-        raise ValueError(f"{path} has the line {short[0]}; an image and a depth map are needed")
+        raise UserError(f"{path} has the line {short[0]}; an image and a depth map are needed")
     return [(row[0].strip("/"), row[1].strip("/")) for row in rows]
 
 
@@ -194,7 +196,7 @@ def _check_image(content: bytes) -> bytes:
 def _check_depth(content: bytes) -> bytes:
     mode = _decode(content, "depth map").mode
     if not mode.startswith("I"):
-        raise _Broken(f"its depth map has pixels of type {mode!r}; 16-bit millimetres are needed")
+        raise _Broken(f"its depth map has pixels of type {mode!r}; 16-bit millimeters are needed")
     return content
 
 

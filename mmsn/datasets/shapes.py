@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 
+from mmsn.errors import UserError
 from mmsn.registry import DATASETS
 
 from .files import Progress, claim_folder, encode, write_whole
@@ -43,15 +44,15 @@ def generate_shapes(
     a second call, an interrupted one or several at once give the same bytes. Files that are there
     already are kept. Returns how many images this call made.
 
-    Raises ValueError where `root` was filled with other arguments.
+    Raises UserError where `root` was filled with other arguments.
     """
     root, scene = Path(root), scene or Scene()
     counts = (num_train, num_val)
     if min(counts) < 0:
-        raise ValueError(f"num_train, num_val are {counts}; give numbers from 0 on")
+        raise UserError(f"num_train, num_val are {counts}; give numbers from 0 on")
     recipe = {"dataset": "shapes", "drawing": _DRAWING, "num_train": num_train, "num_val": num_val}
     if size < 32:
-        raise ValueError(f"size {size} is not allowed: objects need scenes of 32 pixels or more")
+        raise UserError(f"size {size} is not allowed: objects need scenes of 32 pixels or more")
     claim_folder(root, {**recipe, "size": size, "seed": seed, **asdict(scene)})
     made = done = 0
     for split, count in enumerate(counts):
@@ -79,7 +80,7 @@ class ShapesDataset(BaseSegDataset):
     make the files where `data_root` has none.
     """
 
-    METAINFO = {"classes": CLASSES, "palette": [list(colour) for colour in PALETTE]}
+    METAINFO = {"classes": CLASSES, "palette": [list(color) for color in PALETTE]}
 
     def __init__(
         self, img_suffix: str = ".png", seg_map_suffix: str = ".png", **kwargs: Any

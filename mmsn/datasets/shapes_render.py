@@ -1,6 +1,6 @@
 """Draws one scene of the built-in shapes dataset: an RGB image and its label map, with NumPy only.
 
-The classes are made so that colour alone says little and a network has to look further:
+The classes are made so that color alone says little and a network has to look further:
 
 - three grounds differ by their texture (grain, waves, bricks);
 - `disc`, `ring` and `star` share their textures: only the outline of the whole object tells;
@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmsn.errors import UserError
 
 Array = NDArray[Any]  # floating point
 
@@ -43,7 +45,7 @@ REFERENCE_SIZE = 96
 _WATER = CLASSES.index("water")
 _TRIANGLE = -1  # becomes boat or tent when the ground below is known
 _DRAWABLE = (*range(NUM_GROUNDS, CLASSES.index("boat")), _TRIANGLE, _TRIANGLE)
-# The hue that a class has when colour is allowed to give it away (difficulty below 1).
+# The hue that a class has when color is allowed to give it away (difficulty below 1).
 _HUES = (0.30, 0.58, 0.04, 0.13, 0.80, 0.16, 0.08, 0.92, 0.36, 0.14, 0.0, 0.0)
 
 
@@ -52,7 +54,7 @@ class Scene:
     """What the generator may vary; the defaults are the built-in dataset.
 
     `difficulty` is the probability with which a ground or an object gets a random hue instead of
-    the typical one of its class (0: colour gives much away, 1: colour says nothing).
+    the typical one of its class (0: color gives much away, 1: color says nothing).
     `objects` and `radius` are inclusive ranges; `noise` is a standard deviation, white being 1.
     """
 
@@ -63,11 +65,11 @@ class Scene:
 
     def __post_init__(self) -> None:
         if not 0 <= self.difficulty <= 1:
-            raise ValueError(f"difficulty is {self.difficulty}; give a value from 0 to 1")
+            raise UserError(f"difficulty is {self.difficulty}; give a value from 0 to 1")
         if not 1 <= self.objects[0] <= self.objects[1]:
-            raise ValueError(f"objects is {self.objects}; give 1 <= fewest <= most")
+            raise UserError(f"objects is {self.objects}; give 1 <= fewest <= most")
         if not 4 <= self.radius[0] <= self.radius[1]:
-            raise ValueError(f"radius is {self.radius}; give 4 <= smallest <= largest, in pixels")
+            raise UserError(f"radius is {self.radius}; give 4 <= smallest <= largest, in pixels")
 
 
 def render(
@@ -78,7 +80,7 @@ def render(
     Returns the image `(size, size, 3)`, RGB, and the labels `(size, size)`, indices into CLASSES.
     """
     if size < 32:
-        raise ValueError(f"size is {size}; give at least 32 pixels")
+        raise UserError(f"size is {size}; give at least 32 pixels")
     scene = scene or Scene()
     scale = REFERENCE_SIZE / size
     y, x = np.meshgrid(*[(np.arange(size, dtype=np.float32) + 0.5) * scale] * 2, indexing="ij")
@@ -93,7 +95,7 @@ def render(
     return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8), labels
 
 
-def _colour(rng: np.random.Generator, class_id: int, scene: Scene) -> Array:
+def _color(rng: np.random.Generator, class_id: int, scene: Scene) -> Array:
     typical = _HUES[class_id] + rng.normal(0, 0.03)
     hue = rng.uniform() if rng.uniform() < scene.difficulty else typical
     saturation, value = rng.uniform(0.35, 0.8), rng.uniform(0.5, 0.95)
@@ -115,7 +117,7 @@ def _grounds(
     image = np.zeros((*x.shape, 3), np.float32)
     for ground in range(NUM_GROUNDS):
         tone = (_grain, _waves, _bricks)[ground](rng, x, y)
-        painted = _colour(rng, ground, scene) * (1 + tone[..., None])
+        painted = _color(rng, ground, scene) * (1 + tone[..., None])
         image = np.where((labels == ground)[..., None], painted, image)
     return image, labels
 
@@ -154,13 +156,13 @@ def _add_object(
     """Paint one object over `image` and `labels`, in place; `under` holds the bare grounds."""
     class_id = int(rng.choice(_DRAWABLE))
     radius = rng.uniform(*scene.radius)
-    centre = rng.uniform(12, REFERENCE_SIZE - 12, 2)
+    center = rng.uniform(12, REFERENCE_SIZE - 12, 2)
     if class_id == _TRIANGLE:
-        row, column = (centre * (labels.shape[0] / REFERENCE_SIZE)).astype(int)
+        row, column = (center * (labels.shape[0] / REFERENCE_SIZE)).astype(int)
         class_id = CLASSES.index("boat" if under[row, column] == _WATER else "tent")
     upright = CLASSES[class_id] in ("boat", "tent")
     turn = rng.normal(0, 0.15) if upright else rng.uniform(0, 2 * np.pi)
-    dy, dx = y - centre[0], x - centre[1]
+    dy, dx = y - center[0], x - center[1]
     u = dx * np.cos(turn) + dy * np.sin(turn)
     v = dy * np.cos(turn) - dx * np.sin(turn)
     distance = _outline(rng, CLASSES[class_id], u, v, radius)
@@ -168,7 +170,7 @@ def _add_object(
     shadow = (0.5 - np.roll(distance, (2, 2), (0, 1)) / 3).clip(0, 0.35)[..., None]
     image *= 1 - shadow
 
-    first = _colour(rng, class_id, scene)
+    first = _color(rng, class_id, scene)
     second = first * rng.uniform(0.3, 0.5) if rng.uniform() < 0.5 else 1 - (1 - first) * 0.35
     mix = _pattern(rng, CLASSES[class_id], u, v)[..., None]
     painted = first * (1 - mix) + second * mix
@@ -203,7 +205,7 @@ def _outline(rng: np.random.Generator, name: str, u: Array, v: Array, radius: fl
 
 
 def _pattern(rng: np.random.Generator, name: str, u: Array, v: Array) -> Array:
-    """Share (S, S) of the second colour, 0 or 1; fixed for some classes, free for the others."""
+    """Share (S, S) of the second color, 0 or 1; fixed for some classes, free for the others."""
     phase = rng.uniform(0, 2 * np.pi, 2)
     if name in ("crate", "quilt"):
         cell = rng.uniform(7, 9) if name == "crate" else rng.uniform(3.2, 4)

@@ -3,7 +3,7 @@
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
 from mmsn.deploy.comparison import Comparison, compare
 from mmsn.deploy.controller import LatencyController
-from mmsn.deploy.exporting import export, load_stitch, open_exported, quantise
+from mmsn.deploy.exporting import export, load_stitch, open_exported, quantize
 from mmsn.deploy.extraction import extract, load, save
 from mmsn.deploy.latency_table import LatencyTable
 from mmsn.deploy.menu import Selection, StitchMenu, select, use_budget
@@ -25,7 +25,7 @@ __all__ = [
     "open_exported",
     "parse_budget",
     "plain",
-    "quantise",
+    "quantize",
     "save",
     "select",
     "use_budget",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from mmsn.errors import UserError
+
 Kind = Literal["id", "macs", "percent", "latency", "params"]
 
 # by kind: the unit as it is written, and how many MACs, percent, ms or parameters it stands for
@@ -30,7 +32,7 @@ _TEXT = re.compile(
 )
 
 
-class BudgetError(ValueError):
+class BudgetError(UserError):
     """A budget that cannot be read or kept; the message is one line and ends in the fix."""
 
 

@@ -17,6 +17,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmsn.errors import UserError
 from mmsn.evaluation.latency import time_interleaved
 from mmsn.evaluation.report import Latency
 
@@ -43,13 +44,13 @@ def compare(
     Args:
         config: names ``test_dataloader`` and ``test_evaluator``.
         model: the segmentor, in evaluation mode; its preprocessing and windows serve all.
-        variants: by name, functions from normalised (B, 3, H, W) images to logits.
+        variants: by name, functions from normalized (B, 3, H, W) images to logits.
         image_size: (height, width) that every variant takes.
         max_images: stop after so many; all by default.
         repeats: timed passes of each.
 
     Raises:
-        ValueError: images or windows of another size than ``image_size``.
+        UserError: images or windows of another size than ``image_size``.
     """
     loader = Runner.build_dataloader(config.test_dataloader)
     segmentors = {name: _with_pass(model, run, image_size) for name, run in variants.items()}
@@ -77,7 +78,7 @@ def _with_pass(model: Any, run: Callable[[Tensor], Tensor], image_size: tuple[in
 
     def encode_decode(image: Tensor, metas: Any) -> Tensor:
         if tuple(image.shape[2:]) != image_size:
-            raise ValueError(
+            raise UserError(
                 f"an image of {tuple(image.shape[2:])} meets variants for {image_size} alone: "
                 "export them for that size, or set model.test_cfg to mode 'slide' with crop_size"
             )

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mmsn.errors import UserError
+
 PATIENCE = 10  # observations
 
 
@@ -60,7 +62,7 @@ class LatencyController:
         max_steps: how far down one observation may lead.
 
     Raises:
-        ValueError: values outside their ranges, or latencies that do not rise.
+        UserError: values outside their ranges, or latencies that do not rise.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class LatencyController:
         self.ids, self._ms = tuple(latencies), tuple(latencies.values())
         rising = all(a < b for a, b in pairwise(self._ms))
         if not self._ms or not rising or not 0 < self._ms[0] <= self._ms[-1] < math.inf:
-            raise ValueError(
+            raise UserError(
                 f"latencies {dict(latencies)} are not allowed: give milliseconds by stitch, from "
                 "fast to slow, as menu.frontier_ms() does"
             )
@@ -85,7 +87,7 @@ class LatencyController:
             (f"max_steps {max_steps}", max_steps >= 1, "1 or more"),
         ):
             if not allowed:
-                raise ValueError(f"{text} is not allowed: give {rule}")
+                raise UserError(f"{text} is not allowed: give {rule}")
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
         self.slow_down = 1.0
@@ -106,10 +108,10 @@ class LatencyController:
         """Take in how long a pass of ``stitch`` took; returns the id to run next.
 
         Raises:
-            ValueError: a time that is not positive and finite.
+            UserError: a time that is not positive and finite.
         """
         if not 0 < ms < math.inf:
-            raise ValueError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
+            raise UserError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
         self._observations += 1
         ratio = ms / self._ms[self._position]
         self.slow_down += self.smoothing * (ratio - self.slow_down)

@@ -1,7 +1,7 @@
 """A whole segmentor as one file that needs neither mmsn nor mmseg: ONNX, or PyTorch's own ``.pt2``.
 
-What a file computes is the segmentor's pass over a batch of equally large images: normalised
-(B, 3, H, W) pixels to (B, classes, H, W) logits of the same size, as mmseg resizes them. Colour
+What a file computes is the segmentor's pass over a batch of equally large images: normalized
+(B, 3, H, W) pixels to (B, classes, H, W) logits of the same size, as mmseg resizes them. Color
 order, mean and deviation stay outside, as deployment tools expect; an ONNX file names them in its
 metadata. Sliding windows and the resize to the original image are the caller's, too.
 
@@ -29,6 +29,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mmsn.deploy.extraction import extract, load
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -37,7 +38,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class Logits(nn.Module):
-    """Normalised (B, 3, H, W) images in float32 to (B, classes, H, W) logits in float32.
+    """Normalized (B, 3, H, W) images in float32 to (B, classes, H, W) logits in float32.
 
     Args:
         model: a segmentor; a copy runs, in evaluation mode.
@@ -78,7 +79,7 @@ def load_stitch(
     """Config and segmentor of one stitch, from the files of a supernet or of an extraction.
 
     Raises:
-        ValueError: several stitches, and none is named.
+        UserError: several stitches, and none is named.
     """
     loaded, weights, meta = load(config, checkpoint)
     if stitch is not None:
@@ -86,7 +87,7 @@ def load_stitch(
     model = build(loaded, weights)
     stitches = model.backbone.space.ids if isinstance(model.backbone, StitchedViT) else ()
     if len(stitches) > 1:
-        raise ValueError(
+        raise UserError(
             f"the config has {len(stitches)} stitches, of which one is wanted: name it with "
             "--stitch"
         )
@@ -110,17 +111,17 @@ def export(
             extract the stitch first.
         path: the file; it is replaced if it exists.
         image_size: (height, width) of the images that it will take.
-        precision: of weights and work; "int8" is ONNX Runtime's dynamic quantisation of the
+        precision: of weights and work; "int8" is ONNX Runtime's dynamic quantization of the
             matrix products, 8 bits per weight and per activation.
 
     Raises:
-        ValueError: a combination that is not supported, or an empty image.
+        UserError: a combination that is not supported, or an empty image.
         ImportError: packages for ONNX are missing.
     """
     path = Path(path)
     check_request(path, precision)
     if min(image_size) < 1:
-        raise ValueError(f"image_size {image_size} is not allowed: give whole numbers from 1")
+        raise UserError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
     # Two images: torch.export takes a batch of one for a constant.
@@ -139,24 +140,24 @@ def export(
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, model, whole)
-            quantise(whole, path)
+            quantize(whole, path)
     else:
         _write_onnx(program, images, model, path)
     return path
 
 
 def check_request(path: Path, precision: Precision) -> None:
-    """Raise ValueError or ImportError where ``export`` could not write such a file."""
+    """Raise UserError or ImportError where ``export`` could not write such a file."""
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"file {str(path)!r} ends with none of {SUFFIXES}: name its format so")
+        raise UserError(f"file {str(path)!r} ends with none of {SUFFIXES}: name its format so")
     if precision not in get_args(Precision):
-        raise ValueError(f"precision {precision!r} is unknown: use one of {get_args(Precision)}")
+        raise UserError(f"precision {precision!r} is unknown: use one of {get_args(Precision)}")
     if path.suffix == ".onnx":
         _need_onnx()
         if precision == "bfloat16":
-            raise ValueError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
+            raise UserError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
     elif precision == "int8":
-        raise ValueError("int8 is made by ONNX Runtime: let the file's name end with .onnx")
+        raise UserError("int8 is made by ONNX Runtime: let the file's name end with .onnx")
 
 
 def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
@@ -166,7 +167,7 @@ def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file of another kind.
+        UserError: a file of another kind.
         ImportError: packages for ONNX are missing.
     """
     path = Path(path)
@@ -178,7 +179,7 @@ def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
     try:
         return _open_onnx(path) if is_onnx else torch.export.load(path).module()
     except Exception as error:  # whatever bytes a file holds, the reason names the file
-        raise ValueError(
+        raise UserError(
             f"{str(path)!r} is no file of tools/export.py ({type(error).__name__})"
         ) from error
 
@@ -242,7 +243,7 @@ def _describe(model: Any) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in facts.items()}
 
 
-def quantise(source: str | Path, target: str | Path) -> None:
+def quantize(source: str | Path, target: str | Path) -> None:
     """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
 
     Activations are scaled as they come. Convolutions and products of attention stay in float:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmsn.deploy.profile import build_on_meta
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
@@ -47,12 +48,12 @@ def extract(
         stitches: ids. Several make a smaller supernet, in which they keep their ids.
 
     Raises:
-        ValueError: no ``StitchedViT`` in the config, or weights of another network.
-        LookupError: stitches that the network does not have.
+        UserError: no ``StitchedViT`` in the config, or weights of another network.
+        UserError: stitches that the network does not have.
     """
     kind = config.get("model", {}).get("backbone", {}).get("type")
     if kind not in ("mmsn.StitchedViT", "StitchedViT"):
-        raise ValueError(
+        raise UserError(
             f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
@@ -72,7 +73,7 @@ def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None
     """Compare names and shapes, except those of auxiliary heads.
 
     Raises:
-        ValueError: they differ; the message counts and names the differences in one line.
+        UserError: they differ; the message counts and names the differences in one line.
     """
     own = network.state_dict()
     wanted = {k for k in own if not k.startswith("auxiliary_head.")}
@@ -91,7 +92,7 @@ def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None
         if names
     ]
     if told:
-        raise ValueError(f"the checkpoint is of another network than the config: {'; '.join(told)}")
+        raise UserError(f"the checkpoint is of another network than the config: {'; '.join(told)}")
 
 
 def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
@@ -160,7 +161,7 @@ def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> An
         return [_renumbered(index, kept, levels) for index in in_index]
     level = levels[in_index]
     if level not in kept:
-        raise ValueError(
+        raise UserError(
             f"a head's in_index {in_index} reads a level that the backbone's eval_levels "
             f"{tuple(kept)} leave out: name it there"
         )
@@ -172,14 +173,14 @@ def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, dict[str, 
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: a file that cannot be read.
+        UserError: a file that cannot be read.
     """
     state, meta = read_checkpoint(checkpoint)
     try:
         return Config.fromfile(config), state, meta
     except Exception as error:  # a config is a program, which may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"config {str(config)!r} cannot be read ({reason})") from error
+        raise UserError(f"config {str(config)!r} cannot be read ({reason})") from error
 
 
 def save(

@@ -16,6 +16,7 @@ from mmseg.apis import inference_model, init_model
 
 from mmsn.deploy.extraction import check_weights, load
 from mmsn.deploy.profile import build_on_meta
+from mmsn.errors import UserError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -26,7 +27,7 @@ def open_model(config: str | Path, checkpoint: str | Path, device: str) -> Any:
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        ValueError: a file that cannot be read, or a checkpoint of another network.
+        UserError: a file that cannot be read, or a checkpoint of another network.
     """
     loaded, state, _ = load(config, checkpoint)
     network = build_on_meta(loaded)
@@ -38,13 +39,13 @@ def find_inputs(path: str | Path) -> tuple[Path, ...]:
     """The images and videos of a folder, sorted, or the one file.
 
     Raises:
-        ValueError: nothing there that can be read.
+        UserError: nothing there that can be read.
     """
     path = Path(path)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     known = tuple(f for f in files if f.is_file() and f.suffix.lower() in IMAGES + VIDEOS)
     if not known:
-        raise ValueError(
+        raise UserError(
             f"{str(path)!r} holds no image or video: give a file or a folder with "
             f"{', '.join(IMAGES + VIDEOS)}"
         )
@@ -60,7 +61,7 @@ def find_outputs(inputs: Iterable[Path], folder: str | Path) -> dict[Path, Path]
 
 
 def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """An (H, W, 3) BGR image of uint8 with the classes' colours over it, or else those of depth.
+    """An (H, W, 3) BGR image of uint8 with the classes' colors over it, or else those of depth.
 
     Depth goes from violet at 0 m over green to yellow at the head's ``max_depth``.
     """
@@ -73,8 +74,8 @@ def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
         colors = np.where(known[..., None], palette[np.where(known, labels, 0)], image)
     else:
         share = found.pred_depth_map.data[0].float().cpu().numpy() / model.decode_head.max_depth
-        grey = np.round(255 * share.clip(0, 1)).astype(np.uint8)
-        colors = cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)
+        gray = np.round(255 * share.clip(0, 1)).astype(np.uint8)
+        colors = cv2.applyColorMap(gray, cv2.COLORMAP_VIRIDIS)
     return np.round((1 - opacity) * image + opacity * colors).astype(np.uint8)
 
 
@@ -84,7 +85,7 @@ def paint_file(
     """Paint an image, or every frame of a video, into a file that is written whole or not at all.
 
     Raises:
-        ValueError: a file that OpenCV cannot read or write.
+        UserError: a file that OpenCV cannot read or write.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".part-{target.name}")
@@ -93,9 +94,9 @@ def paint_file(
     else:
         image = cv2.imread(str(source), cv2.IMREAD_COLOR)
         if image is None:
-            raise ValueError(f"{str(source)!r} is no image that OpenCV can read")
+            raise UserError(f"{str(source)!r} is no image that OpenCV can read")
         if not cv2.imwrite(str(part), paint(model, image)):
-            raise ValueError(f"{str(part)!r} cannot be written")
+            raise UserError(f"{str(part)!r} cannot be written")
         on_frame()
     os.replace(part, target)
 
@@ -111,7 +112,7 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
                 size = (frame.shape[1], frame.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
-                    raise ValueError(f"{str(part)!r} cannot be written: no mp4 encoder in OpenCV")
+                    raise UserError(f"{str(part)!r} cannot be written: no mp4 encoder in OpenCV")
             writer.write(painted)
             on_frame()
     finally:
@@ -119,7 +120,7 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
         if writer is not None:
             writer.release()
     if writer is None:
-        raise ValueError(f"{str(source)!r} is no video that OpenCV can read")
+        raise UserError(f"{str(source)!r} is no video that OpenCV can read")
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:

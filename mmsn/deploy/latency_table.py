@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
+from mmsn.errors import UserError
 from mmsn.evaluation.json_file import JsonFile
 from mmsn.evaluation.latency import latency_setting, measure_latency
 from mmsn.evaluation.report import Latency, LatencySetting
@@ -81,12 +82,12 @@ class LatencyTable(JsonFile):
             device: where the model will run, by default where it is.
 
         Raises:
-            ValueError: what is different.
+            UserError: what is different.
         """
         macs = segmentor_macs(model, self.image_size)
         wrong = [s for s in self.stitches if macs.get(s.id) != s.macs]
         if wrong:
-            raise ValueError(
+            raise UserError(
                 f"latency table {self.title!r} is of another model: its stitch {wrong[0].id} takes "
                 f"{wrong[0].macs / 1e9:.6g} GFLOPs, here {macs.get(wrong[0].id, 0) / 1e9:.6g}; "
                 "measure one of this model"
@@ -106,7 +107,7 @@ class LatencyTable(JsonFile):
         here = {"torch": torch.__version__, "image size": image_size, **setting.model_dump()}
         faults = [f"{k} {there[k]} there, {here[k]} here" for k in here if there[k] != here[k]]
         if faults:
-            raise ValueError(
+            raise UserError(
                 f"latency table {self.title!r} was measured with another setting "
                 f"({'; '.join(faults)}): measure one here, or force it"
             )

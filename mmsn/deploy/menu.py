@@ -18,6 +18,7 @@ from typing import Any
 
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
 from mmsn.deploy.latency_table import LatencyTable
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, lower_is_better
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.stitching import Stitch
@@ -63,7 +64,7 @@ class StitchMenu:
         force: take a latency table of another device or setting.
 
     Raises:
-        ValueError: a report or a latency table of another model, or a table of another setting.
+        UserError: a report or a latency table of another model, or a table of another setting.
     """
 
     def __init__(
@@ -91,17 +92,17 @@ class StitchMenu:
             self.metric = metric or report.default_metric()
             if any(self.metric not in result.metrics for result in report.stitches):
                 known = ", ".join(report.stitches[0].metrics)
-                raise ValueError(f"metric {self.metric!r} is not in {report.title!r}: use {known}")
+                raise UserError(f"metric {self.metric!r} is not in {report.title!r}: use {known}")
             scores = {result.id: result.metrics[self.metric] for result in report.stitches}
             self.scores = {i: score for i, score in scores.items() if not math.isnan(score)}
             if not self.scores:
-                raise ValueError(
+                raise UserError(
                     f"report {report.title!r} has no number for {self.metric}: choose another "
                     "metric, or without the report"
                 )
             timed = [i for i in self.latency_ms if i in self.scores]
             if self.latency_ms and not timed:
-                raise ValueError(
+                raise UserError(
                     f"report {report.title!r} measured none of the stitches that the latency table "
                     "timed: time those of the report"
                 )
@@ -113,13 +114,13 @@ class StitchMenu:
             own = self.backbone.space[result.id] if known else None
             if own is None or (own.kind, own.segments) != (result.kind, result.segments):
                 here = f"runs {own}" if own else "does not exist"
-                raise ValueError(
+                raise UserError(
                     f"report {report.title!r} is of another stitching space: its stitch "
                     f"{result.id} runs {result.segment_text()}, which here {here}; give the report "
                     "of this model"
                 )
             if result.params != self.params[result.id]:
-                raise ValueError(
+                raise UserError(
                     f"report {report.title!r} is of another model: its stitch {result.id} has "
                     f"{result.params} parameters, here {self.params[result.id]}; give the report "
                     "of this model"
@@ -164,7 +165,7 @@ class StitchMenu:
         Raises:
             BudgetError: a budget that is not understood (see ``parse_budget``), below the cheapest
                 or above the dearest stitch, or within which no stitch was measured.
-            LookupError: an id that the space does not have.
+            UserError: an id that the space does not have.
         """
         budget = parse_budget(budget)
         if budget.kind == "id":

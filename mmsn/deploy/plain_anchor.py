@@ -18,6 +18,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from mmsn.deploy.profile import build_on_meta
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey
@@ -32,13 +33,13 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Data and loops of the config that are mmsn's own are left out.
 
     Raises:
-        ValueError: more than an anchor, or one that is no plain timm ViT in this model.
+        UserError: more than an anchor, or one that is no plain timm ViT in this model.
     """
     network = build_on_meta(config)
     backbone: StitchedViT = network.backbone
     stitch = backbone.stitch
     if len(backbone.space) > 1 or stitch.kind != "anchor":
-        raise ValueError(
+        raise UserError(
             f"stitches {backbone.space.ids} are not one anchor alone, which is what mmseg and timm "
             f"can run: anchors are 0 to {len(backbone.anchors) - 1}; {NEEDS_MMSN}"
         )
@@ -49,14 +50,14 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
         (backbone.output_cls_token, "class tokens for its head"),
     ):
         if option:
-            raise ValueError(
+            raise UserError(
                 f"anchor {spec['model_name']!r} has {why}, which timm has not: {NEEDS_MMSN}"
             )
     route = backbone.space.route(stitch, backbone.out_indices, backbone.train_levels)
     taps = [step for step in route if isinstance(step, Tap)]
     blocks = [backbone.space.level_tap(backbone.out_indices[tap.level], index)[0] for tap in taps]
     if len(set(blocks)) < len(blocks):
-        raise ValueError(
+        raise UserError(
             f"levels of anchor {spec['model_name']!r} come from blocks {blocks}, but timm gives "
             f"each block once: {NEEDS_MMSN}"
         )
@@ -97,7 +98,7 @@ def _fold(
     """Put the projection before a lateral convolution into that convolution, in float64."""
     name = f"neck.lateral_convs.{position}.conv"
     if config.model.get("neck", {}).get("type") != "MultiLevelNeck" or f"{name}.bias" not in state:
-        raise ValueError(
+        raise UserError(
             "this anchor's levels have a projection to the last anchor's width, which mmseg alone "
             f"can run only inside a MultiLevelNeck without norm: {NEEDS_MMSN}"
         )

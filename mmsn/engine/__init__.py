@@ -1,7 +1,7 @@
 """What OpenMMLab's Runner calls: hooks and loops."""
 
 from mmsn.engine.hooks import FLOPsConstrainedSamplingHook, StitchInitHook
-from mmsn.engine.initialise import solve_stitching_layers
+from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.engine.loops import ParetoValLoop
 from mmsn.engine.pareto import ParetoTestLoop
 

@@ -22,6 +22,7 @@ from mmengine.runner.amp import autocast
 from mmseg.evaluation import IoUMetric
 
 from mmsn.deploy import StitchMenu
+from mmsn.errors import UserError
 from mmsn.models import stitched_backbone
 from mmsn.registry import LOOPS
 from mmsn.stitching import resolve
@@ -112,7 +113,7 @@ def prepare_evaluators(loop: Any, budgets: Sequence[str] = ()) -> None:
         ids += tuple(menu.select(budget).stitch.id for budget in budgets)
         if not ids:
             space = menu.backbone.space
-            raise ValueError(
+            raise UserError(
                 f"stitches {loop.stitches!r} name none of the {len(space)} stitches: use "
                 "'all', 'anchors' or ids"
             )

@@ -24,6 +24,7 @@ from mmsn.engine.loops import (
     run_batch,
     scalars,
 )
+from mmsn.errors import UserError
 from mmsn.evaluation.chunks import (
     ChunkStore,
     Results,
@@ -69,12 +70,12 @@ class ParetoTestLoop(TestLoop):
     ) -> None:
         super().__init__(*args, **kwargs)
         if chunk < 0:
-            raise ValueError(
+            raise UserError(
                 f"chunk {chunk} is not allowed: give 1 image or more, or 0 to save nothing before "
                 "the end"
             )
         if latency not in ("none", "frontier", "all"):
-            raise ValueError(f"latency {latency!r} is unknown: use 'none', 'frontier' or 'all'")
+            raise UserError(f"latency {latency!r} is unknown: use 'none', 'frontier' or 'all'")
         self.stitches, self.budgets = stitches, budgets
         self.latency, self.chunk = latency, chunk
         self.report_path: Path | None = None  # on rank 0, once it is written
@@ -105,7 +106,7 @@ class ParetoTestLoop(TestLoop):
             self.runner.logger.warning(
                 f"Pictures show one of the {len(order)} stitches; name one to choose which"
             )
-        if stitched_backbone(self.runner.model).uninitialised:
+        if stitched_backbone(self.runner.model).uninitialized:
             self.runner.logger.warning(
                 "Some stitching layers are random: neither least squares nor the checkpoint "
                 "has filled them"
@@ -213,12 +214,12 @@ class ParetoTestLoop(TestLoop):
         """Everything that the results of a chunk depend on.
 
         Raises:
-            ValueError: a loader that shuffles; which images are finished would be unknown.
+            UserError: a loader that shuffles; which images are finished would be unknown.
         """
         cfg = self.runner.cfg
         sampler = getattr(self.dataloader, "sampler", None)
         if getattr(sampler, "shuffle", False) or isinstance(sampler, RandomSampler):
-            raise ValueError(
+            raise UserError(
                 "test_dataloader shuffles its images: set sampler=dict(type='DefaultSampler', "
                 "shuffle=False)"
             )

@@ -24,6 +24,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 
+from mmsn.errors import UserError
 from mmsn.evaluation import DepthMetric, ParetoReport, plot_pareto, shown
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 
@@ -73,7 +74,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_text() != identity:
-        raise ValueError(
+        raise UserError(
             f"step {step.name} was begun with another config in {folder}: give another work dir, "
             "or delete that folder to begin anew"
         )
@@ -96,7 +97,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
 def _check(step: Step) -> None:
     test = step.config.get("test_cfg", {}).get("type")
     if test != "mmsn.ParetoTestLoop" or "max_iters" not in step.config.train_cfg:
-        raise ValueError(
+        raise UserError(
             f"step {step.name} needs test_cfg.type 'mmsn.ParetoTestLoop', not {test!r}, and "
             "train_cfg.max_iters: take configs/_base_/default_runtime.py and a schedule beside it"
         )
@@ -147,10 +148,10 @@ def stitch_from_anchors(
     """
     names = [step.name for step in (*probes, *anchors, stitched)]
     if len(set(names)) < len(names):
-        raise ValueError(f"steps {names} need different names: their folders are named after them")
+        raise UserError(f"steps {names} need different names: their folders are named after them")
     wanted = len(stitched.config.model.backbone.anchors)
     if len(anchors) != wanted:
-        raise ValueError(f"{stitched.name} stitches {wanted} anchors, but {len(anchors)} are given")
+        raise UserError(f"{stitched.name} stitches {wanted} anchors, but {len(anchors)} are given")
     work_dir, console, start = Path(work_dir), Console(), time.monotonic()
     steps = [*probes, *anchors, stitched]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
+from mmsn.errors import UserError
 from mmsn.evaluation.depth_metric import DepthMetric
 
 
@@ -27,7 +28,7 @@ def most_frequent_class(
     for label in labels:
         counts += np.bincount(label[label != ignore_index].ravel(), minlength=num_classes)
     if not counts.sum():
-        raise ValueError("there is no labelled pixel to count")
+        raise UserError("there is no labelled pixel to count")
     share = 100 * counts.max() / counts.sum()
     return {"aAcc": float(share), "mIoU": float(share / np.count_nonzero(counts))}
 
@@ -38,7 +39,7 @@ def constant_depth(
     """Depth metrics of calling every pixel the mean depth of these very images.
 
     Args:
-        maps: gives the (H, W) depth maps in metres; called twice, so that they need not all be in
+        maps: gives the (H, W) depth maps in meters; called twice, so that they need not all be in
             memory.
         metric: scores them, and says which depths are valid. It has to be a fresh one.
     """
@@ -47,7 +48,7 @@ def constant_depth(
         valid = truth[metric.valid(truth)]
         total, count = total + valid.double().sum().item(), count + valid.numel()
     if not count:
-        raise ValueError("there is no valid depth to average")
+        raise UserError("there is no valid depth to average")
     for truth in maps():
         constant = torch.full_like(truth, total / count)
         samples = dict(pred_depth_map=dict(data=constant), gt_depth_map=dict(data=truth))

@@ -21,6 +21,8 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from mmsn.errors import UserError
+
 # By stitch id: the results of each metric, one entry per image, as mmengine's metrics keep them.
 Results = dict[int, list[list[Any]]]
 
@@ -75,7 +77,7 @@ class ChunkStore:
             torch.load(part, weights_only=True)
         except pickle.UnpicklingError as error:
             part.unlink()
-            raise ValueError(
+            raise UserError(
                 "a metric keeps results that are no plain data (tensors, arrays, numbers, text), "
                 f"so they cannot be saved as it goes: set chunk=0 ({str(error).splitlines()[0]})"
             ) from None

@@ -11,6 +11,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from mmsn.errors import UserError
 from mmsn.registry import METRICS
 
 DEPTH_METRICS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
@@ -18,13 +19,13 @@ EIGEN_ROWS, EIGEN_COLUMNS, EIGEN_SIZE = slice(45, 471), slice(41, 601), (480, 64
 
 
 def depth_errors(prediction: Tensor, truth: Tensor) -> tuple[float, ...]:
-    """The values of ``DEPTH_METRICS`` over pixels ``(P,)`` of one image, all positive metres.
+    """The values of ``DEPTH_METRICS`` over pixels ``(P,)`` of one image, all positive meters.
 
     With p and g a pixel's predicted and true depth and d = ln p - ln g:
 
     - d1, d2, d3: share of pixels with max(p/g, g/p) below 1.25, 1.25^2, 1.25^3
-    - abs_rel: mean of abs(p - g) / g; sq_rel: mean of (p - g)^2 / g, metres
-    - rmse: root of the mean of (p - g)^2, metres; rmse_log: root of the mean of d^2
+    - abs_rel: mean of abs(p - g) / g; sq_rel: mean of (p - g)^2 / g, meters
+    - rmse: root of the mean of (p - g)^2, meters; rmse_log: root of the mean of d^2
     - log10: mean of abs(lg p - lg g)
     - silog: 100 times the standard deviation of d, which a common factor of all p does not change
 
@@ -67,8 +68,8 @@ class DepthMetric(BaseMetric):
     and stops when it is given ``depth_metrics``.
 
     Args:
-        min_depth: metres.
-        max_depth: metres.
+        min_depth: meters.
+        max_depth: meters.
         eigen_crop: evaluate only rows 45 to 470 and columns 41 to 600 of maps of 480x640, as
             published figures do. Maps of another size are refused rather than cropped by
             proportion: figures from them would not compare, and a test pipeline that loads depth
@@ -85,7 +86,7 @@ class DepthMetric(BaseMetric):
     ) -> None:
         super().__init__(**kwargs)
         if not 0 < min_depth < max_depth:
-            raise ValueError(
+            raise UserError(
                 f"min_depth, max_depth are {min_depth}, {max_depth}; give 0 < min_depth < max_depth"
             )
         self.min_depth, self.max_depth, self.eigen_crop = min_depth, max_depth, eigen_crop
@@ -93,18 +94,18 @@ class DepthMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         """Append one entry per image to ``results``: nine numbers, or none without a valid pixel.
 
-        Raises ValueError for maps of unequal or, with ``eigen_crop``, other than 480x640 pixels.
+        Raises UserError for maps of unequal or, with ``eigen_crop``, other than 480x640 pixels.
         """
         for sample in data_samples:
             where = sample.get("img_path", "an image")
             if "gt_depth_map" not in sample:
-                raise ValueError(
+                raise UserError(
                     f"{where} has no depth map; add LoadDepthAnnotation to its pipeline"
                 )
             maps = [sample[key]["data"] for key in ("pred_depth_map", "gt_depth_map")]
             prediction, truth = (m.reshape(m.shape[-2:]) for m in maps)
             if prediction.shape != truth.shape:
-                raise ValueError(
+                raise UserError(
                     f"{where}: prediction {tuple(prediction.shape)} and depth map "
                     f"{tuple(truth.shape)} differ in size; put LoadDepthAnnotation after Resize"
                 )
@@ -118,7 +119,7 @@ class DepthMetric(BaseMetric):
     def _score(self, prediction: Tensor, truth: Tensor, where: str) -> tuple[float, ...]:
         if self.eigen_crop:
             if truth.shape != EIGEN_SIZE:
-                raise ValueError(
+                raise UserError(
                     f"{where}: Eigen's crop is defined for maps of 480x640, not "
                     f"{truth.shape[0]}x{truth.shape[1]}; load depth after Resize, or set "
                     "eigen_crop=False"

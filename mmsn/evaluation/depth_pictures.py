@@ -15,21 +15,22 @@ from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 from numpy.typing import NDArray
 
+from mmsn.errors import UserError
 from mmsn.evaluation.depth_metric import DepthMetric
 from mmsn.evaluation.report import shown
 from mmsn.models import segmentor_macs, stitched_backbone
 
-INVALID = "0.75"  # a grey, which neither colour map contains
+INVALID = "0.75"  # a gray, which neither color map contains
 DEPTH_COLORS, ERROR_COLORS = "viridis", "inferno"  # both perceptually uniform
 PERCENTILE = 99  # of predictions and errors, so that a few pixels do not hide all the others
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One stitch's depth ``(H, W)`` in metres, and its metrics on that image."""
+    """One stitch's depth ``(H, W)`` in meters, and its metrics on that image."""
 
     name: str
-    metres: NDArray[Any]
+    meters: NDArray[Any]
     metrics: dict[str, float]
 
 
@@ -51,7 +52,7 @@ def predict_depth(
         with backbone.use_stitch(stitch):
             (output,) = model.test_step(pseudo_collate([sample]))
         if "pred_depth_map" not in output:
-            raise ValueError(f"{type(model).__name__} predicts no depth; give a config that does")
+            raise UserError(f"{type(model).__name__} predicts no depth; give a config that does")
         metric.results.clear()
         metric.process({}, [output.to_dict()])
         found.append(
@@ -74,21 +75,21 @@ def draw_depth(
     """Draw one row per prediction.
 
     Truth and predictions share a scale. It spans the valid truth and all but the most extreme
-    hundredth of the predictions; what lies outside has the colour of its end, and an arrow says so.
-    Errors share one, too. Invalid pixels of the truth are grey in truth and error.
+    hundredth of the predictions; what lies outside has the color of its end, and an arrow says so.
+    Errors share one, too. Invalid pixels of the truth are gray in truth and error.
 
     Args:
         image: (H, W, 3), RGB.
-        truth: (H, W) metres.
+        truth: (H, W) meters.
         valid: (H, W), where the truth counts.
         predictions: of one image.
         path: of the picture; its ending names the format, for example .png or .pdf.
     """
     if not valid.any():
-        raise ValueError(f"{path}: the image has no valid depth to draw")
+        raise UserError(f"{path}: the image has no valid depth to draw")
     known = np.where(valid, truth, np.nan)
-    errors = [np.abs(p.metres - known) for p in predictions]
-    predicted = np.stack([p.metres for p in predictions])
+    errors = [np.abs(p.meters - known) for p in predictions]
+    predicted = np.stack([p.meters for p in predictions])
     low = min(np.nanmin(known), np.nanpercentile(predicted, 100 - PERCENTILE))
     high = max(np.nanmax(known), np.nanpercentile(predicted, PERCENTILE))
     worst = max(np.nanpercentile(e, PERCENTILE) for e in errors)
@@ -113,7 +114,7 @@ def draw_depth(
         )
         row[0].imshow(image)
         row[1].imshow(known, interpolation="nearest", **depth_scale)
-        depth = row[2].imshow(prediction.metres, interpolation="nearest", **depth_scale)
+        depth = row[2].imshow(prediction.meters, interpolation="nearest", **depth_scale)
         wrong = row[3].imshow(error, interpolation="nearest", **error_scale)
         for ax, title in zip(row, titles, strict=True):
             ax.set_title(title, fontsize=10)
@@ -159,5 +160,5 @@ def _colors(name: str) -> Any:
 
 
 def _extend(below: bool, above: bool) -> str:
-    """Which ends of a colour bar get an arrow, in matplotlib's words."""
+    """Which ends of a color bar get an arrow, in matplotlib's words."""
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]

@@ -9,6 +9,8 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
 
+from mmsn.errors import UserError
+
 
 class JsonFile(BaseModel):
     """A pydantic model in a file; ``what`` names it in messages."""
@@ -29,11 +31,11 @@ class JsonFile(BaseModel):
         """Read and check a file.
 
         Raises:
-            ValueError: a file that is none of a known version, with the first reason.
+            UserError: a file that is none of a known version, with the first reason.
         """
         try:
             return cls.model_validate_json(Path(path).read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"
-            raise ValueError(f"{path} is no {cls.what}: {where}: {first['msg']}") from None
+            raise UserError(f"{path} is no {cls.what}: {where}: {first['msg']}") from None

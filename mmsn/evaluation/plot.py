@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mmsn.evaluation.report import Axis, ParetoReport, frontier, metric_label, shown
 
-KIND_STYLES = {  # colours of the Okabe-Ito palette, which colour-blind readers can tell apart
+KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers can tell apart
     "anchor": ("s", "#000000", "anchor"),
     "sl": ("^", "#0072B2", "small > large"),
     "ls": ("v", "#D55E00", "large > small"),
@@ -21,7 +21,7 @@ _RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
 
 
 def run_colors(count: int) -> list[str]:
-    """One colour per run."""
+    """One color per run."""
     return [_RUN_COLORS[i % len(_RUN_COLORS)] for i in range(count)]
 
 
@@ -46,7 +46,7 @@ def plot_pareto(
     """Draw metric against cost: all stitches by kind, and the frontier as a line with their ids.
 
     Args:
-        reports: the results of one run, or of several, which are overlaid by colour.
+        reports: the results of one run, or of several, which are overlaid by color.
         path: of the picture; its ending names the format, for example .png or .svg.
         metric: name of the metric, by default the first report's own choice.
         alone: individually trained networks as stars, by name: (GFLOPs, metric).

@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 from typing_extensions import Self
 
+from mmsn.errors import UserError
 from mmsn.evaluation.json_file import JsonFile
 
 Axis = Literal["macs", "latency"]
@@ -45,7 +46,7 @@ def metric_label(metric: str) -> str:
 
 
 def shown(value: float) -> str:
-    """A metric's value with four significant digits: 45.57 percent, and 0.5131 metres as well."""
+    """A metric's value with four significant digits: 45.57 percent, and 0.5131 meters as well."""
     return f"{value:#.4g}"
 
 
@@ -64,7 +65,7 @@ class Latency(BaseModel):
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
         if self.p90_ms < self.p50_ms:
-            raise ValueError(f"p90_ms {self.p90_ms} is below p50_ms {self.p50_ms}")
+            raise UserError(f"p90_ms {self.p90_ms} is below p50_ms {self.p50_ms}")
         return self
 
 
@@ -102,7 +103,7 @@ class StitchResult(BaseModel):
     def _has_no_empty_segment(self) -> Self:
         for segment in self.segments:
             if segment[1] >= segment[2]:
-                raise ValueError(f"segment {segment} of stitch {self.id} runs no block")
+                raise UserError(f"segment {segment} of stitch {self.id} runs no block")
         return self
 
     def segment_text(self) -> str:
@@ -141,17 +142,17 @@ class ParetoReport(JsonFile):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.images > self.of_images:
-            raise ValueError(f"images {self.images} are more than of_images {self.of_images}")
+            raise UserError(f"images {self.images} are more than of_images {self.of_images}")
         ids = [result.id for result in self.stitches]
         if len(set(ids)) < len(ids):
-            raise ValueError("a stitch is there twice")
+            raise UserError("a stitch is there twice")
         for result in self.stitches:
             if result.metrics.keys() != self.stitches[0].metrics.keys():
-                raise ValueError(f"stitch {result.id} has other metrics than the first one")
+                raise UserError(f"stitch {result.id} has other metrics than the first one")
             if result.class_iou is not None and len(result.class_iou) != len(self.classes):
-                raise ValueError(f"class_iou of stitch {result.id} does not fit the classes")
+                raise UserError(f"class_iou of stitch {result.id} does not fit the classes")
             if result.latency is not None and self.latency_setting is None:
-                raise ValueError("latencies need a latency_setting")
+                raise UserError("latencies need a latency_setting")
         return self
 
     def save_csv(self, path: str | Path) -> None:
@@ -172,11 +173,11 @@ class ParetoReport(JsonFile):
     def default_metric(self) -> str:
         """``mIoU`` if it was measured, else ``rmse``, else the first metric.
 
-        Of the depth metrics RMSE is metres, which a reader can judge without a table of others.
+        Of the depth metrics RMSE is meters, which a reader can judge without a table of others.
         """
         names = list(self.stitches[0].metrics) if self.stitches else []
         if not names:
-            raise ValueError(f"report {self.title!r} holds no metrics")
+            raise UserError(f"report {self.title!r} holds no metrics")
         known = [n for k in ("mIoU", "rmse") for n in names if n.rpartition("/")[2] == k]
         return (known or names)[0]
 

@@ -82,8 +82,8 @@ def _backbone_elements(backbone: StitchedViT, stitch: Stitch, image_size: tuple[
 def _block_elements(anchor: Anchor, tokens: int) -> int:
     """Elements that one block holds at its peak, its (N, C) input included.
 
-    Attention: input, normalised input, queries, keys and values, result, its projection. MLP:
-    input, sum with the attention, the same normalised, hidden layer before and after its
+    Attention: input, normalized input, queries, keys and values, result, its projection. MLP:
+    input, sum with the attention, the same normalized, hidden layer before and after its
     activation. Beside both the (heads, N, N) bias, where there is one.
     """
     # An anchor of a few stitches may lack its first blocks.

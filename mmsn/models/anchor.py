@@ -25,6 +25,7 @@ from timm.models.vision_transformer import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from mmsn.errors import UserError
 from mmsn.models.rel_pos import RelativePositionBias
 from mmsn.state_dict import read_state_dict
 from mmsn.stitching import AnchorCost
@@ -40,7 +41,7 @@ class Anchor(nn.Module):
         model_name: a timm name, for example ``deit3_small_patch16_224.fb_in22k_ft_in1k``.
         img_size: (height, width) for which position embeddings are stored; other sizes resample
             them on the fly.
-        pretrained: take timm's published weights, when weights are initialised.
+        pretrained: take timm's published weights, when weights are initialized.
         checkpoint: take the weights of this local .pth or .safetensors file instead. Position and
             patch embeddings of another size are resampled by timm's own rules.
         prefix: part of the checkpoint's keys before timm's names; ``backbone.anchors.0.`` for an
@@ -64,7 +65,7 @@ class Anchor(nn.Module):
     ) -> None:
         super().__init__()
         if pretrained and checkpoint is not None:
-            raise ValueError(
+            raise UserError(
                 f"anchor {model_name!r} has both pretrained=True and checkpoint={checkpoint!r}: "
                 "keep one"
             )
@@ -99,28 +100,28 @@ class Anchor(nn.Module):
 
     def _create(self, pretrained: bool) -> VisionTransformer:
         if not timm.is_model(self.model_name):
-            raise ValueError(
+            raise UserError(
                 f"anchor {self.model_name!r} is no timm model: timm.list_models('*vit*') and "
                 "timm.list_models('deit*') list the plain ViTs"
             )
         options = self._timm_options
-        if torch.empty(0).is_meta:  # there is nothing to initialise, and trying takes long
+        if torch.empty(0).is_meta:  # there is nothing to initialize, and trying takes long
             options = dict(options, weight_init="skip")
         try:
             vit = timm.create_model(self.model_name, pretrained=pretrained, **options)
         except TypeError as error:
-            raise ValueError(
+            raise UserError(
                 f"anchor {self.model_name!r} does not take these options as a plain timm "
                 f"VisionTransformer would: {error}"
             ) from error
         if not isinstance(vit, VisionTransformer):
-            raise ValueError(
+            raise UserError(
                 f"anchor {self.model_name!r} is a {type(vit).__name__}, but an anchor must be a "
                 "plain timm VisionTransformer, for example 'vit_small_patch16_224'"
             )
         plain = all(isinstance(block, (Block, ResPostBlock)) for block in vit.blocks)
         if not plain or not isinstance(vit.patch_embed, PatchEmbed):
-            raise ValueError(
+            raise UserError(
                 f"anchor {self.model_name!r} is a hybrid or has parallel blocks, not a "
                 "plain ViT such as 'vit_small_patch16_224'"
             )
@@ -132,7 +133,7 @@ class Anchor(nn.Module):
     def _relative_positions(self) -> RelativePositionBias:
         _, prefix, registers = self.token_layout
         if (prefix, registers) != (1, 0):
-            raise ValueError(
+            raise UserError(
                 f"anchor {self.model_name!r} has {prefix} class and {registers} register tokens, "
                 "but rel_pos_bias needs one class token alone"
             )
@@ -170,7 +171,7 @@ class Anchor(nn.Module):
 
         Raises:
             FileNotFoundError: the checkpoint is not there.
-            ValueError: keys are missing, unknown or of another shape; all are listed.
+            UserError: keys are missing, unknown or of another shape; all are listed.
         """
         if not self.is_whole:
             if self.pretrained or self.checkpoint is not None:
@@ -223,7 +224,7 @@ class Anchor(nn.Module):
             if not torch.isfinite(value).all()
         ]
         if faults:
-            raise ValueError(
+            raise UserError(
                 f"checkpoint {path!r} does not fit anchor {self.model_name!r} "
                 f"({len(faults)} faults): {'; '.join(faults)}"
             )
@@ -245,7 +246,7 @@ class Anchor(nn.Module):
         patches = position.shape[1] - (0 if self.vit.no_embed_class else self.prefix_tokens)
         height, width = self.vit.patch_embed.grid_size
         if patches != height * width and math.isqrt(max(patches, 0)) ** 2 != patches:
-            raise ValueError(
+            raise UserError(
                 f"checkpoint {path!r} has position embeddings for {patches} patches, which is no "
                 f"square and not the {height}x{width} of this anchor: give the img_size that it "
                 "was saved with; inputs may still have any size"
@@ -286,11 +287,11 @@ class Anchor(nn.Module):
             patch_size=self.token_layout[0],
             prefix_tokens=self.prefix_tokens,
             embed_linear=sum(map(_weights, embedding)),
-            embed_norm=sum(map(_normalised, embedding)),
+            embed_norm=sum(map(_normalized, embedding)),
             embed_params=sum(map(_params, embedding))
             + sum(p.numel() for p in loose if p is not None),
             block_linear=_weights(block),
-            block_norm=_normalised(block),
+            block_norm=_normalized(block),
             block_params=_params(block) + tables,
             attention_dim=block.attn.num_heads * block.attn.head_dim,
         )
@@ -306,7 +307,7 @@ def _weights(module: nn.Module) -> int:
     return sum(layer.weight.numel() for layer in layers)
 
 
-def _normalised(module: nn.Module) -> int:
+def _normalized(module: nn.Module) -> int:
     """Elements per token that norms touch; norms of queries and keys repeat for every head."""
     total = 0
     for name, norm in module.named_modules():

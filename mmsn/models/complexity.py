@@ -14,6 +14,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mmsn.errors import UserError
 from mmsn.models.depth_heads import levels_for
 from mmsn.models.prefix_sharing import Level
 from mmsn.models.stitched_vit import StitchedViT
@@ -31,12 +32,12 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
     """The ``StitchedViT`` in a model, which may be wrapped for distributed training.
 
     Raises:
-        ValueError: there is none, or more than one.
+        UserError: there is none, or more than one.
     """
     bare = unwrap(model)
     found = [module for module in bare.modules() if isinstance(module, StitchedViT)]
     if len(found) != 1:
-        raise ValueError(
+        raise UserError(
             f"{type(bare).__name__} has {len(found)} StitchedViT backbones, but needs exactly one: "
             "set backbone=dict(type='mmsn.StitchedViT', ...) in the config"
         )

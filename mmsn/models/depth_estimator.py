@@ -1,4 +1,4 @@
-"""From an image to metres: inference of depth, its flip averaging and test-time augmentation."""
+"""From an image to meters: inference of depth, its flip averaging and test-time augmentation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mmseg.models.segmentors import DepthEstimator as MmsegDepthEstimator
 from mmseg.models.segmentors import EncoderDecoder, SegTTAModel
 from torch import Tensor
 
+from mmsn.errors import UserError
 from mmsn.registry import MODELS
 
 
@@ -25,7 +26,7 @@ class DepthEstimator(MmsegDepthEstimator):
     figures do. Flipping doubles the work; reports count FLOPs and time of one pass.
 
     Raises:
-        ValueError: class tokens for a neck, or for a head that reads maps alone.
+        UserError: class tokens for a neck, or for a head that reads maps alone.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +34,7 @@ class DepthEstimator(MmsegDepthEstimator):
         if getattr(self.backbone, "output_cls_token", False):
             reader = "neck" if self.with_neck else self._reader_of_maps()
             if reader:
-                raise ValueError(
+                raise UserError(
                     f"output_cls_token=True, but the {reader} reads maps alone: set "
                     "backbone.output_cls_token=False"
                 )

@@ -1,4 +1,4 @@
-"""Depth regression: mmseg's decode heads, one output channel, in metres.
+"""Depth regression: mmseg's decode heads, one output channel, in meters.
 
 Left out on purpose: classification into depth bins.
 """
@@ -14,6 +14,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from mmsn.errors import UserError
 from mmsn.models.prefix_sharing import Level
 from mmsn.registry import MODELS
 
@@ -27,11 +28,11 @@ class DepthRegression(BaseDecodeHead):
     stops learning. Here the logarithm's slope is at most 1.
 
     Args:
-        min_depth: metres; the smallest depth that can be predicted.
-        max_depth: metres; the largest.
+        min_depth: meters; the smallest depth that can be predicted.
+        max_depth: meters; the largest.
         loss_decode: ``mmsn.SILogLoss`` by default, over the same range unless it names its own.
         options: of the head; ``dropout_ratio`` is 0 and ``init_cfg`` None (PyTorch's own
-            initialisation) by default.
+            initialization) by default.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class DepthRegression(BaseDecodeHead):
         self.min_depth, self.max_depth = min_depth, max_depth
 
     def cls_seg(self, feat: Tensor) -> Tensor:
-        """(B, C, h, w) features to a (B, 1, h, w) map of metres."""
+        """(B, C, h, w) features to a (B, 1, h, w) map of meters."""
         span = self.max_depth - self.min_depth
         return self.min_depth + span * torch.sigmoid(super().cls_seg(feat).float())
 
@@ -92,9 +93,9 @@ class DPTDepthHead(DepthRegression, DPTHead):
         )
 
     def forward(self, levels: Sequence[Level]) -> Tensor:
-        """Pairs of a (B, C, h, w) map and a (B, C) class token to a (B, 1, H, W) map of metres."""
+        """Pairs of a (B, C, h, w) map and a (B, C) class token to a (B, 1, H, W) map of meters."""
         if isinstance(levels[0], Tensor):  # mmseg would take a batch of two for such a pair
-            raise ValueError(
+            raise UserError(
                 "DPT reads class tokens, but the levels are maps alone: set "
                 "backbone.output_cls_token=True, and no neck"
             )

@@ -61,7 +61,7 @@ class MultiTaskSegmentor(DepthEstimator):
         )
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """(B, 3, H, W) images to (B, classes + 1, H, W): logits, then metres."""
+        """(B, 3, H, W) images to (B, classes + 1, H, W): logits, then meters."""
         features = self.extract_feat(inputs)
         outputs = [
             head.predict(levels_for(head, features), batch_img_metas, self.test_cfg)

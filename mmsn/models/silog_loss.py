@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmsn.errors import UserError
 from mmsn.registry import MODELS
 
 
@@ -29,8 +30,8 @@ class SILogLoss(nn.Module):
 
     Args:
         mean_weight: of the squared mean; 0 ignores the scale, 1 gives the RMSE of logarithms.
-        min_depth: metres; a target below is invalid.
-        max_depth: metres; a target above is invalid, as is NaN.
+        min_depth: meters; a target below is invalid.
+        max_depth: meters; a target above is invalid, as is NaN.
         loss_weight: factor on the result.
     """
 
@@ -45,21 +46,21 @@ class SILogLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < min_depth < max_depth:
-            raise ValueError(
+            raise UserError(
                 f"depth range {min_depth} to {max_depth} is not allowed: give 0 < min < max, in "
-                "metres"
+                "meters"
             )
         self.mean_weight, self.loss_weight = mean_weight, loss_weight
         self.min_depth, self.max_depth = min_depth, max_depth
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Two (B, 1, H, W) maps of metres to a scalar; predictions below ``min_depth`` count as it.
+        """Two (B, 1, H, W) maps of meters to a scalar; predictions below ``min_depth`` count as it.
 
         Raises:
-            ValueError: maps of different shapes.
+            UserError: maps of different shapes.
         """
         if prediction.shape != target.shape:
-            raise ValueError(
+            raise UserError(
                 f"prediction of shape {tuple(prediction.shape)} and target of shape "
                 f"{tuple(target.shape)} differ: resize the prediction first"
             )

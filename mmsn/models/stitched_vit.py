@@ -1,7 +1,7 @@
 """The stitched backbone: several pretrained ViTs and the stitching layers between them.
 
 It runs one stitch at a time, the one that is set; it draws nothing. See ``mmsn.engine`` for the
-hooks that initialise the stitching layers and draw a stitch for every training iteration.
+hooks that initialize the stitching layers and draw a stitch for every training iteration.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
 from mmsn.models.context_local import ContextLocal
 from mmsn.models.prefix_sharing import Level, PassState, SharedPasses
@@ -59,8 +60,8 @@ class StitchedViT(BaseModule):
         init_cfg: as in every mm module; applied after the anchors' own weights.
 
     Raises:
-        ValueError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
-        LookupError: stitches that these anchors do not have.
+        UserError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
+        UserError: stitches that these anchors do not have.
     """
 
     def __init__(
@@ -81,15 +82,13 @@ class StitchedViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if pretrained is not None:
-            raise ValueError(
+            raise UserError(
                 f"pretrained={pretrained!r} names weights of another backbone: set pretrained=None "
                 "in the model; each anchor names its own"
             )
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(
-                f"img_size {img_size!r} is not allowed: give a side or (height, width)"
-            )
+            raise UserError(f"img_size {img_size!r} is not allowed: give a side or (height, width)")
         self.img_size: tuple[int, int] = (size[0], size[1])
         _check_specs(anchors)
         build = [
@@ -101,7 +100,7 @@ class StitchedViT(BaseModule):
         _check_token_layouts(built)
         _check_order(built)
         if output_cls_token and built[0].token_layout[1] == 0:
-            raise ValueError(
+            raise UserError(
                 f"output_cls_token=True, but anchor {built[0].model_name!r} has no class token: "
                 "choose anchors with one, or output_cls_token=False"
             )
@@ -152,7 +151,7 @@ class StitchedViT(BaseModule):
         """Choose the stitch that ``forward`` runs from now on, wherever no ``use_stitch`` holds.
 
         Raises:
-            LookupError: an id that the space does not have.
+            UserError: an id that the space does not have.
         """
         self._stitch = self.space[stitch_id]
         self._begin_sharing(self._stitch)
@@ -206,9 +205,9 @@ class StitchedViT(BaseModule):
         return cast(Anchor, self.anchors[index])
 
     @property
-    def uninitialised(self) -> tuple[LayerKey, ...]:
+    def uninitialized(self) -> tuple[LayerKey, ...]:
         """Stitching layers that neither least squares nor a checkpoint has filled."""
-        return tuple(key for key in self.layer_keys if not self.layer(key).initialised)
+        return tuple(key for key in self.layer_keys if not self.layer(key).initialized)
 
     def layer(self, key: LayerKey) -> StitchingLayer:
         """The stitching layer of this name."""
@@ -293,14 +292,14 @@ def _check_positions(name: str, positions: Sequence[int], size: int) -> tuple[in
     positions = tuple(positions)
     rising = all(a < b for a, b in pairwise(positions))
     if not positions or not rising or not all(0 <= p < size for p in positions):
-        raise ValueError(f"{name} {positions} is not allowed: give rising numbers in 0..{size - 1}")
+        raise UserError(f"{name} {positions} is not allowed: give rising numbers in 0..{size - 1}")
     return positions
 
 
 def _check_specs(anchors: Sequence[dict[str, Any]]) -> None:
     for spec in anchors:
         if not isinstance(spec, dict) or "model_name" not in spec or "img_size" in spec:
-            raise ValueError(
+            raise UserError(
                 f"anchor {spec!r} is not allowed: give a dict with model_name, and img_size to the "
                 "backbone"
             )
@@ -308,7 +307,7 @@ def _check_specs(anchors: Sequence[dict[str, Any]]) -> None:
 
 def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
     if not anchors:
-        raise ValueError("anchors is empty: name at least one timm ViT")
+        raise UserError("anchors is empty: name at least one timm ViT")
     for other in anchors[1:]:
         if other.token_layout != anchors[0].token_layout:
             layouts = " and ".join(
@@ -316,7 +315,7 @@ def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
                 f"{a.token_layout[2]} register tokens)"
                 for a in (anchors[0], other)
             )
-            raise ValueError(
+            raise UserError(
                 f"anchors {layouts} cannot exchange tokens: choose anchors of one family, or give "
                 "both the same patch_size"
             )
@@ -326,7 +325,7 @@ def _check_order(anchors: Sequence[Anchor]) -> None:
     sizes = [anchor.depth * anchor.cost().block_params for anchor in anchors]
     for i in range(len(anchors) - 1):
         if sizes[i] > sizes[i + 1]:
-            raise ValueError(
+            raise UserError(
                 f"anchor {anchors[i].model_name} ({sizes[i] / 1e6:.4g} M parameters in its blocks) "
                 f"stands before {anchors[i + 1].model_name} ({sizes[i + 1] / 1e6:.4g} M): list "
                 "anchors from cheap to dear"

@@ -1,7 +1,7 @@
 """What a stitch costs, in closed form: nothing is run, traced or even allocated.
 
 "FLOPs" in the papers, and MACs here, are multiply-accumulates of linear layers, convolutions and
-attention products, plus 5 per normalised element, which is how fvcore counts LayerNorm. Softmax,
+attention products, plus 5 per normalized element, which is how fvcore counts LayerNorm. Softmax,
 GELU, LayerScale and additions are free. Counts are per image and are of what is really executed:
 every low-rank update, each stitching layer once, no level that nobody reads.
 """
@@ -22,7 +22,7 @@ class AnchorCost:
     """The shapes of one anchor that its cost depends on.
 
     ``*_linear`` are weights of linear layers or convolutions applied to one token, that is MACs
-    per token; ``*_norm`` are normalised elements per token; ``attention_dim`` is the width of
+    per token; ``*_norm`` are normalized elements per token; ``attention_dim`` is the width of
     queries, summed over heads.
     """
 

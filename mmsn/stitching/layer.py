@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsn.errors import UserError
+
 
 class StitchingLayer(nn.Module):
     """Affine map from one anchor's width to the other's, with a low-rank update.
@@ -26,14 +28,14 @@ class StitchingLayer(nn.Module):
         alpha: the update is scaled by ``alpha / rank``.
     """
 
-    initialised: Tensor
+    initialized: Tensor
 
     def __init__(
         self, in_features: int, out_features: int, rank: int = 16, alpha: float = 1.0
     ) -> None:
         super().__init__()
         if not 0 <= rank <= min(in_features, out_features):
-            raise ValueError(
+            raise UserError(
                 f"rank {rank} of a stitching layer {in_features} to {out_features}: use 0 (fully "
                 f"trained) to {min(in_features, out_features)}"
             )
@@ -47,7 +49,7 @@ class StitchingLayer(nn.Module):
             self.lora_B = nn.Parameter(torch.zeros(out_features, rank))
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
         # Travels with the checkpoint: a run that loads solved layers must not solve them again.
-        self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, N, in_features) tokens to (B, N, out_features)."""
@@ -58,7 +60,7 @@ class StitchingLayer(nn.Module):
 
     @torch.no_grad()
     def set_affine(self, weight: Tensor, bias: Tensor) -> None:
-        """Take W (out_features, in_features) and b (out_features,) and count as initialised.
+        """Take W (out_features, in_features) and b (out_features,) and count as initialized.
 
         The update starts anew, at zero, so that the layer is exactly this map.
         """
@@ -66,7 +68,7 @@ class StitchingLayer(nn.Module):
         self.bias.copy_(bias)
         if self.rank:
             nn.init.zeros_(self.lora_B)
-        self.initialised.fill_(True)
+        self.initialized.fill_(True)
 
     def merged_weight(self) -> Tensor:
         """W with the update added, (out_features, in_features); the layer itself is unchanged."""
@@ -83,12 +85,12 @@ class StitchingLayer(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load, but do not count as initialised by a checkpoint whose map does not fit."""
+        """Load, but do not count as initialized by a checkpoint whose map does not fit."""
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         for name, own in (("weight", self.weight), ("bias", self.bias)):
             loaded = state_dict.get(prefix + name)
             if loaded is None or loaded.shape != own.shape:
-                self.initialised.fill_(False)
+                self.initialized.fill_(False)
 
     def extra_repr(self) -> str:
         return f"{self.in_features} -> {self.out_features}, rank={self.rank}"

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmsn.errors import UserError
+
 # Eigenvalues of a Gram matrix below this fraction of the largest carry rounding, not data.
 RELATIVE_CUTOFF = 1e-12
 
@@ -48,14 +50,14 @@ class GramAccumulator:
         """Add a batch of tokens, (..., dim_x) and (..., dim_y).
 
         Raises:
-            ValueError: a token that is not finite.
+            UserError: a token that is not finite.
         """
         x = x.reshape(-1, self.dim_x).double()
         y = y.reshape(-1, self.dim_y).double()
         z = torch.cat([x, y, x.new_ones(len(x), 1)], dim=1)
         if not torch.isfinite(z).all():
             side = "source" if not torch.isfinite(x).all() else "target"
-            raise ValueError(f"{side} tokens hold NaN or infinity")
+            raise UserError(f"{side} tokens hold NaN or infinity")
         gram = z.T @ z
         self.gram = gram if self.gram is None else self.gram + gram
         self.count += len(x)
@@ -63,7 +65,7 @@ class GramAccumulator:
     def solve(self, reverse: bool = False) -> Solution:
         """The affine map from X to Y, or from Y to X if ``reverse``."""
         if self.gram is None:
-            raise ValueError("least squares got no tokens: give at least one batch of images")
+            raise UserError("least squares got no tokens: give at least one batch of images")
         x = torch.arange(self.dim_x, device=self.gram.device)
         y = torch.arange(self.dim_x, self.dim_x + self.dim_y, device=self.gram.device)
         source, target = (y, x) if reverse else (x, y)

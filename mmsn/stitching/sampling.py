@@ -11,6 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
+from mmsn.errors import UserError
+
 Groups = tuple[tuple[int, ...], ...]
 
 
@@ -44,9 +46,9 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
         Groups from cheap to dear, each a tuple of ids from cheap to dear.
     """
     if not macs:
-        raise ValueError("there are no stitches to group")
+        raise UserError("there are no stitches to group")
     if not step >= 0:
-        raise ValueError(f"step {step} is not allowed: give multiply-accumulates of 0 or more")
+        raise UserError(f"step {step} is not allowed: give multiply-accumulates of 0 or more")
     groups: list[list[int]] = []
     for stitch_id in sorted(macs, key=lambda i: (macs[i], i)):
         if groups and macs[stitch_id] - macs[groups[-1][0]] <= step:
@@ -58,7 +60,7 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
 
 def draw(groups: Sequence[Sequence[int]], seed: int, iteration: int) -> int:
     """The stitch to train at this iteration: a group uniformly, then a member uniformly."""
-    # A text seed is hashed with SHA-512: unrelated streams for neighbouring iterations.
+    # A text seed is hashed with SHA-512: unrelated streams for neighboring iterations.
     generator = random.Random(f"{seed}/{iteration}")
     group = groups[generator.randrange(len(groups))]
     return group[generator.randrange(len(group))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mmsn.errors import UserError
 from mmsn.stitching.space import StitchSpace
 
 StitchNames = str | int | Sequence[str | int]
@@ -26,7 +27,7 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
         names: an id, a word, or a sequence of both. Words: "all", "anchors", "middle" or a kind.
 
     Raises:
-        LookupError: an unknown id or word.
+        UserError: an unknown id or word.
     """
     ids: list[int] = []
     for name in [names] if isinstance(names, (str, int)) else names:
@@ -40,7 +41,7 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
             case "sl" | "ls" | "lsl" | "sls":
                 ids += [stitch.id for stitch in space if stitch.kind == name]
             case str():
-                raise LookupError(f"stitches {name!r} are unknown: use an id or one of {WORDS}")
+                raise UserError(f"stitches {name!r} are unknown: use an id or one of {WORDS}")
             case _:
                 ids.append(space[name].id)
     return tuple(dict.fromkeys(ids))
@@ -54,7 +55,7 @@ def best_per_group(
     Stitches without a score take no part.
     """
     if count < 1:
-        raise ValueError(f"count {count} is not allowed: give 1 or more stitches per group")
+        raise UserError(f"count {count} is not allowed: give 1 or more stitches per group")
     chosen: list[int] = []
     for group in groups:
         scored = [i for i in group if i in scores]

@@ -1,6 +1,6 @@
 """The stitching space: every stitch of a chain of anchors, as plain data.
 
-A stitch runs each *unit* of the network in exactly one anchor. Two neighbouring anchors whose
+A stitch runs each *unit* of the network in exactly one anchor. Two neighboring anchors whose
 depths divide are cut into ``units = min(depths)`` equal groups of blocks, and a stitch may change
 sides only between two units. All of SN-Netv2's rules (Section 3.1, two-way stitching) follow from
 that one sentence, for any depths, and so do its ids.
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
+
+from mmsn.errors import UserError
 
 Kind = Literal["anchor", "sl", "ls", "lsl", "sls"]
 Mode = Literal["one_way", "two_way"]
@@ -90,30 +92,30 @@ class Stitch:
 class StitchSpace:
     """All stitches of anchors that are listed from cheap to dear, by id.
 
-    Ids: one per anchor; then, for each pair of neighbours, ``sl``, ``ls``, ``lsl`` and ``sls`` in
+    Ids: one per anchor; then, for each pair of neighbors, ``sl``, ``ls``, ``lsl`` and ``sls`` in
     SN-Netv2's order. The last ``sl`` of a pair would run no block after its join, so it is left
     out, but keeps its number: for depths (12, 12) and (12, 24) that is id 13, as in the reference.
 
     ``space[id]`` looks up by id; iteration goes in order of ids; ``len`` counts stitches.
 
     Args:
-        depths: number of blocks of each anchor. Of two neighbours, one must divide the other.
+        depths: number of blocks of each anchor. Of two neighbors, one must divide the other.
         mode: ``one_way`` goes from small to large only (SN-Net), ``two_way`` both ways (SN-Netv2).
 
     Raises:
-        ValueError: depths that do not divide, or are not positive.
+        UserError: depths that do not divide, or are not positive.
     """
 
     def __init__(self, depths: Iterable[int], mode: Mode = "two_way") -> None:
         self.depths = tuple(depths)
         self.mode = mode
         if mode not in ("one_way", "two_way"):
-            raise ValueError(f"space {mode!r} is unknown: use 'one_way' or 'two_way'")
+            raise UserError(f"space {mode!r} is unknown: use 'one_way' or 'two_way'")
         if not self.depths or any(not isinstance(d, int) or d < 1 for d in self.depths):
-            raise ValueError(f"depths {self.depths}: give one positive whole number per anchor")
+            raise UserError(f"depths {self.depths}: give one positive whole number per anchor")
         for small, large in pairwise(self.depths):
             if max(small, large) % min(small, large):
-                raise ValueError(
+                raise UserError(
                     f"anchors of depths {small} and {large} cannot be stitched: one depth must "
                     f"divide the other; choose for example {small} and {2 * small}"
                 )
@@ -134,12 +136,12 @@ class StitchSpace:
         """The space with these stitches alone; they keep their ids.
 
         Raises:
-            LookupError: an id that this space does not have.
-            ValueError: no ids.
+            UserError: an id that this space does not have.
+            UserError: no ids.
         """
         chosen = sorted({self[stitch_id].id for stitch_id in ids})
         if not chosen:
-            raise ValueError("a subset of no stitches is not allowed: give at least one id")
+            raise UserError("a subset of no stitches is not allowed: give at least one id")
         smaller = StitchSpace(self.depths, self.mode)
         smaller._by_id = {stitch_id: self[stitch_id] for stitch_id in chosen}
         smaller._is_subset = True
@@ -155,21 +157,19 @@ class StitchSpace:
         return (stitch.id if isinstance(stitch, Stitch) else stitch) in self._by_id
 
     def __getitem__(self, stitch_id: int) -> Stitch:
-        """The stitch of this id; LookupError names the ids that exist."""
+        """The stitch of this id; UserError names the ids that exist."""
         try:
             return self._by_id[stitch_id]
         except (KeyError, TypeError):
             if self._is_subset:
                 known = ", ".join(map(str, self._by_id))
-                raise LookupError(
+                raise UserError(
                     f"stitch {stitch_id!r} is not in this subset: it holds {known}"
                 ) from None
             top = max(self._by_id)
             gaps = [str(i) for i in range(top) if i not in self._by_id]
             less = f" without {', '.join(gaps)} (no block after the last join)" if gaps else ""
-            raise LookupError(
-                f"stitch {stitch_id!r} is unknown: ids are 0 to {top}{less}"
-            ) from None
+            raise UserError(f"stitch {stitch_id!r} is unknown: ids are 0 to {top}{less}") from None
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -80,13 +80,13 @@ def build(config):
 
 
 def data_sample(classes, depth):
-    """Labels where there are classes, and metres if asked."""
+    """Labels where there are classes, and meters if asked."""
     sample = SegDataSample(metainfo=dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE)))
     if classes:
         sample.gt_sem_seg = PixelData(data=torch.randint(0, classes, (1, SIZE, SIZE)))
     if depth:
-        metres = PixelData(data=1 + 8 * torch.rand(1, SIZE, SIZE))
-        sample.set_data(dict(gt_depth_map=metres))
+        meters = PixelData(data=1 + 8 * torch.rand(1, SIZE, SIZE))
+        sample.set_data(dict(gt_depth_map=meters))
     return sample
 
 
@@ -94,7 +94,7 @@ def data_sample(classes, depth):
 def test_a_shrunken_copy_trains_one_step(path):
     config = shrink(Config.fromfile(path))
     model = build(config)
-    optimiser = build_optim_wrapper(model, config.optim_wrapper)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
     classes = config.model.decode_head.get("num_classes", 0)
     samples = [data_sample(classes, config.model.type != "EncoderDecoder") for _ in range(2)]
     images = [torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8) for _ in range(2)]
@@ -102,7 +102,7 @@ def test_a_shrunken_copy_trains_one_step(path):
     model.train()
     for stitch in (model.backbone.space.ids[-1], 0):
         model.backbone.set_stitch(stitch)
-        losses = model.train_step(dict(inputs=images, data_samples=samples), optimiser)
+        losses = model.train_step(dict(inputs=images, data_samples=samples), optimizer)
         assert all(torch.isfinite(v).all() for v in losses.values())
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert any("conv_seg" in key for key in changed)
@@ -110,7 +110,7 @@ def test_a_shrunken_copy_trains_one_step(path):
         assert any("backbone.anchors.0" in key for key in changed)
 
     for scheduler in config.param_scheduler:  # only now: a warm-up's first step moves nothing
-        PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimiser))
+        PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
 
     model.eval()
     inputs = model.data_preprocessor(dict(inputs=images, data_samples=samples), False)["inputs"]
@@ -141,14 +141,14 @@ def test_a_config_is_what_its_name_says(path):
     assert config.train_cfg.max_iters == iters
     assert config.param_scheduler[-1].end == iters
     assert config.train_dataloader.batch_size == 2
-    optimiser = config.optim_wrapper.optimizer
+    optimizer = config.optim_wrapper.optimizer
     if name["head"] == "setr-naive":
-        assert (optimiser.type, optimiser.lr, optimiser.weight_decay) == ("SGD", 0.01, 0.0)
+        assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ("SGD", 0.01, 0.0)
         keys = config.optim_wrapper.paramwise_cfg.custom_keys
         assert keys.decode_head.lr_mult == keys.auxiliary_head.lr_mult == 10
         assert len(config.model.auxiliary_head) == 3
     else:
-        assert optimiser.type == "AdamW"
+        assert optimizer.type == "AdamW"
     assert config.find_unused_parameters
 
     dataset, classes = {
@@ -210,10 +210,10 @@ def test_all_depth_combinations_are_there():
 def test_heads_learn_ten_times_faster_than_the_backbone_at_every_iteration(path):
     config = shrink(Config.fromfile(path))
     model = build(config)
-    optimiser = build_optim_wrapper(model, config.optim_wrapper)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, groups = set(), {"backbone": [], "head": []}
-    for group in optimiser.optimizer.param_groups:
+    for group in optimizer.optimizer.param_groups:
         for name in (names[id(p)] for p in group["params"]):
             groups["backbone" if name.startswith("backbone.") else "head"].append(group)
             if group["weight_decay"]:

@@ -9,6 +9,7 @@ from mmseg.models import SegDataPreProcessor
 from mmseg.registry import TRANSFORMS
 
 from mmsn.datasets import DivideDepthByZoom, FixedCrop, GammaBrightnessColor, VerticalCutDepth
+from mmsn.errors import UserError
 
 HEIGHT, WIDTH = 48, 64
 
@@ -35,7 +36,7 @@ def apply(results, transform, seed=0, **settings):
 
 
 class TestMmsegs:
-    def test_resizes_take_the_nearest_pixel_and_keep_metres(self, results):
+    def test_resizes_take_the_nearest_pixel_and_keep_meters(self, results):
         for settings in (dict(scale=(100, 30)), dict(scale=(96, 96), keep_ratio=True)):
             found = apply(results, "Resize", **settings)["gt_depth_map"]
             size = (found.shape[1], found.shape[0])
@@ -54,30 +55,30 @@ class TestMmsegs:
         for key in ("img", "gt_seg_map", "gt_depth_map"):
             assert np.array_equal(cropped[key], results[key][box])
 
-    def test_packing_keeps_metres(self, results):
+    def test_packing_keeps_meters(self, results):
         for flip in (0.0, 1.0):
             flipped = apply(results, "RandomFlip", prob=flip)
             packed = apply(flipped, "PackSegInputs")["data_samples"].gt_depth_map.data
             assert packed.shape == (1, HEIGHT, WIDTH)
             assert np.array_equal(packed[0].numpy(), flipped["gt_depth_map"])
 
-    def test_rotation_invents_255_metres(self, results):
+    def test_rotation_invents_255_meters(self, results):
         found = apply(results, "RandomRotate", prob=1.0, degree=(2.5, 2.5))["gt_depth_map"]
         assert (found == 255).sum() > 50
 
-    def test_depth_mix_wraps_millimetres_around(self, results):
+    def test_depth_mix_wraps_millimeters_around(self, results):
         random.seed(4)  # it does not draw from NumPy
-        metres = results | dict(depth_rescale_factor=1e-3)
-        found = apply(metres, "RandomDepthMix", prob=1.0)["img"]
+        meters = results | dict(depth_rescale_factor=1e-3)
+        found = apply(meters, "RandomDepthMix", prob=1.0)["img"]
         changed = np.argwhere((found != results["img"]).any(axis=2))[:, 1]
         strip = found[:, changed.min() : changed.max() + 1, 0].astype(int)
         true = results["gt_depth_map"][:, changed.min() : changed.max() + 1]
         nearer, farther = true[10, 0], true[40, 0]
         assert farther > nearer + 1
-        millimetres = np.rint(true * 1000).astype(int)
-        assert np.abs(strip - millimetres % 256).max() in (1, 255)  # rounding
+        millimeters = np.rint(true * 1000).astype(int)
+        assert np.abs(strip - millimeters % 256).max() in (1, 255)  # rounding
 
-    def test_a_small_image_is_padded_with_255_metres(self, results):
+    def test_a_small_image_is_padded_with_255_meters(self, results):
         """So the configs never let one become smaller than its crop."""
         packed = apply(results, "PackSegInputs")
         batch = dict(inputs=[packed["inputs"]], data_samples=[packed["data_samples"]])
@@ -115,9 +116,9 @@ class TestFixedCrop:
         assert found["img_shape"] == (40, 58)
 
     def test_unusable_boxes(self, results):
-        with pytest.raises(ValueError, match=r"rows is \(5, 5\); give"):
+        with pytest.raises(UserError, match=r"rows is \(5, 5\); give"):
             FixedCrop(rows=(5, 5), columns=(0, 3))
-        with pytest.raises(ValueError, match=r"\(45, 472\) .* do not fit in an image of 48x64"):
+        with pytest.raises(UserError, match=r"\(45, 472\) .* do not fit in an image of 48x64"):
             apply(results, "mmsn.FixedCrop", rows=(45, 472), columns=(43, 608))
 
 
@@ -135,7 +136,7 @@ class TestDivideDepthByZoom:
         assert np.array_equal(found["gt_depth_map"], small["gt_depth_map"])
 
     def test_unusable_size(self):
-        with pytest.raises(ValueError, match=r"full_size is \(0, 4\)"):
+        with pytest.raises(UserError, match=r"full_size is \(0, 4\)"):
             DivideDepthByZoom((0, 4))
 
 
@@ -147,9 +148,9 @@ class TestVerticalCutDepth:
         columns = np.flatnonzero(changed)
         assert 1 <= len(columns) == columns[-1] - columns[0] + 1  # one strip
         strip = found["img"][:, changed]
-        grey = np.nan_to_num(results["gt_depth_map"][:, changed]) / 4 * 255
-        assert grey.max() > 255 > strip.max() - 1  # what is farther than 4 m is white
-        assert np.abs(strip - np.minimum(grey, 255)[..., None]).max() < 1
+        gray = np.nan_to_num(results["gt_depth_map"][:, changed]) / 4 * 255
+        assert gray.max() > 255 > strip.max() - 1  # what is farther than 4 m is white
+        assert np.abs(strip - np.minimum(gray, 255)[..., None]).max() < 1
         assert (strip[7] == 0).all()
         assert np.array_equal(found["gt_depth_map"], results["gt_depth_map"], equal_nan=True)
 
@@ -164,7 +165,7 @@ class TestVerticalCutDepth:
         assert max(shares) <= 0.75
 
     def test_unusable_settings(self):
-        with pytest.raises(ValueError, match=r"prob, share, max_depth are 2, 0\.75, 10\.0"):
+        with pytest.raises(UserError, match=r"prob, share, max_depth are 2, 0\.75, 10\.0"):
             VerticalCutDepth(prob=2)
 
 
@@ -189,9 +190,9 @@ class TestGammaBrightnessColor:
         assert max(g.max() for g in gammas) <= 128 * 1.1 * 1.072 + 1
 
     def test_unusable_ranges(self):
-        with pytest.raises(ValueError, match=r"gamma is \(1\.1, 0\.9\); give 0 < lowest <= "):
+        with pytest.raises(UserError, match=r"gamma is \(1\.1, 0\.9\); give 0 < lowest <= "):
             GammaBrightnessColor(gamma=(1.1, 0.9))
-        with pytest.raises(ValueError, match="prob is -1; give"):
+        with pytest.raises(UserError, match="prob is -1; give"):
             GammaBrightnessColor(prob=-1)
 
 

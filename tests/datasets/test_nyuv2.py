@@ -1,4 +1,4 @@
-"""NYUv2SegDataset: names and colours, and the real images where a copy of them is at hand."""
+"""NYUv2SegDataset: names and colors, and the real images where a copy of them is at hand."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ from PIL import Image
 
 from mmsn.datasets import NYUv2SegDataset
 from mmsn.datasets.nyuv2 import CLASSES, bit_palette
+from mmsn.errors import UserError
 
 COPY = Path(os.environ.get("MMSN_NYUV2") or Path(__file__).parents[3] / "shared/data/nyuv2")
 needs_copy = pytest.mark.skipif(
@@ -22,10 +23,10 @@ def test_classes_and_palette():
     assert len(CLASSES) == len(set(CLASSES)) == 40
     assert (CLASSES[0], CLASSES[23], CLASSES[39]) == ("wall", "refridgerator", "otherprop")
     palette = NYUv2SegDataset.METAINFO["palette"]
-    assert len({tuple(colour) for colour in palette}) == 40
+    assert len({tuple(color) for color in palette}) == 40
     assert palette[:3] == [[128, 0, 0], [0, 128, 0], [128, 128, 0]]  # as in PASCAL VOC
     assert bit_palette(2, first=0)[0] == [0, 0, 0]
-    with pytest.raises(ValueError, match=r"indices 200\.\.299"):
+    with pytest.raises(UserError, match=r"indices 200\.\.299"):
         bit_palette(100, first=200)
 
 

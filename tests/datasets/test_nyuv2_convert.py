@@ -13,6 +13,7 @@ from scipy.io import savemat
 from mmsn.datasets import NYUv2SegDataset, convert_nyuv2
 from mmsn.datasets.nyuv2_convert import read_class_mapping
 from mmsn.datasets.nyuv2_mapping import FURNITURE, OWN_CLASS, STRUCTURE, mapping40
+from mmsn.errors import UserError
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_resume_keeps_what_is_there_and_leaves_no_half_files(official, tmp_path)
     assert (out / "images/0001.png").stat().st_mtime_ns == before
     assert np.array_equal(np.asarray(Image.open(out / "images/0003.png")), images[2])
     assert not list(out.rglob("*.tmp"))
-    with pytest.raises(ValueError, match=r"image_suffix='\.png', asked is image_suffix='\.jpg'"):
+    with pytest.raises(UserError, match=r"image_suffix='\.png', asked is image_suffix='\.jpg'"):
         convert_nyuv2(mat, splits, out, image_suffix=".jpg")
 
 
@@ -105,7 +106,7 @@ def test_own_class_mapping(official, tmp_path):
     mapped = np.asarray(Image.open(tmp_path / "out/labels40/0001.png"))
     assert np.array_equal(mapped, table[labels[0]])
     savemat(path, {"mapClass": np.ones((1, 13), np.uint8)})
-    with pytest.raises(ValueError, match="mapClass of 13 values; give 894"):
+    with pytest.raises(UserError, match="mapClass of 13 values; give 894"):
         read_class_mapping(path)
 
 
@@ -114,31 +115,31 @@ def test_unusable_inputs_are_named_in_one_line(official, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match=r"no\.mat does not exist; download it"):
         convert_nyuv2(tmp_path / "no.mat", splits, out)
-    with pytest.raises(ValueError, match="not a complete HDF5 file"):
+    with pytest.raises(UserError, match="not a complete HDF5 file"):
         convert_nyuv2(splits, splits, out)
     savemat(splits, {"trainNdxs": [[1], [2]], "testNdxs": [[2]]})
-    with pytest.raises(ValueError, match="every number from 1 to 3 once"):
+    with pytest.raises(UserError, match="every number from 1 to 3 once"):
         convert_nyuv2(mat, splits, out)
     savemat(splits, {"trainNdxs": [[1], [2]], "testNdxs": [[4], [3]]})
-    with pytest.raises(ValueError, match=r"\(3, 3, 640, 480\); \(4, 3, 640, 480\) is needed"):
+    with pytest.raises(UserError, match=r"\(3, 3, 640, 480\); \(4, 3, 640, 480\) is needed"):
         convert_nyuv2(mat, splits, out)
     savemat(splits, {"trainNdxs": [[1], [2]], "testNdxs": [[3]]})
     with h5py.File(mat, "a") as file:
         labels = file["labels"][()]
         labels[1, 5, 5] = 999
         file["labels"][...] = labels
-    with pytest.raises(ValueError, match="image 2 has label 999; at most 894"):
+    with pytest.raises(UserError, match="image 2 has label 999; at most 894"):
         convert_nyuv2(mat, splits, out)
     with h5py.File(mat, "a") as file:
         references = file["names"][()]
         references[0, [20, 10]] = references[0, [10, 20]]
         file["names"][...] = references
-    with pytest.raises(ValueError, match="894 names in another order"):
+    with pytest.raises(UserError, match="894 names in another order"):
         convert_nyuv2(mat, splits, out)
     with h5py.File(mat, "a") as file:
         del file["images"]
         file["images"] = images  # height, width, channel: not the official layout
-    with pytest.raises(ValueError, match=r"images in .* is"):
+    with pytest.raises(UserError, match=r"images in .* is"):
         convert_nyuv2(mat, splits, out)
 
 

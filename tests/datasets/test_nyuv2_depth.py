@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmsn.datasets import NYUv2DepthDataset
 from mmsn.datasets.files import encode
+from mmsn.errors import UserError
 from mmsn.evaluation import DepthMetric
 
 FOLDER = Path(__file__).parents[2] / "configs/_base_/datasets"
@@ -30,9 +31,9 @@ BASES = {
 def make_data(root, dataset):
     """Two images as a base's `dataset` wants them: depth 2 m at the left and 4 m at the right."""
     prefix = dataset.data_prefix
-    metres = np.full((480, 640), 2.0)
-    metres[:, 320:] = 4.0
-    metres[200:280, 280:360] = 0
+    meters = np.full((480, 640), 2.0)
+    meters[:, 320:] = 4.0
+    meters[200:280, 280:360] = 0
     steps = {step.type: step for step in dataset.pipeline}
     scale = steps["LoadDepthAnnotation"].depth_rescale_factor
     bits = np.uint16 if scale == 1e-3 else np.uint8
@@ -42,10 +43,10 @@ def make_data(root, dataset):
             (root / folder).mkdir(parents=True, exist_ok=True)
         image = encode(rng.integers(0, 256, (480, 640, 3), np.uint8), ".jpg")
         (root / prefix.img_path / f"{name}{dataset.get('img_suffix', '.png')}").write_bytes(image)
-        depth = encode(np.rint(metres / scale).astype(bits), ".png")
+        depth = encode(np.rint(meters / scale).astype(bits), ".png")
         (root / prefix.depth_map_path / f"{name}.png").write_bytes(depth)
         if "seg_map_path" in prefix:
-            labels = encode((metres * 3).astype(np.uint8), ".png")  # 6, 12, and 0
+            labels = encode((meters * 3).astype(np.uint8), ".png")  # 6, 12, and 0
             (root / prefix.seg_map_path / f"{name}.png").write_bytes(labels)
     if dataset.get("ann_file"):
         (root / dataset.ann_file).write_text("a_1\nb_2\n")
@@ -122,7 +123,7 @@ def test_paths_with_folders_and_without_labels(tmp_path):
         NYUv2DepthDataset(data_prefix=prefix, **settings)
     with pytest.raises(FileNotFoundError, match="2 of 2 images have no depth map"):
         NYUv2DepthDataset(data_prefix=prefix | dict(depth_map_path="none"), **settings)
-    with pytest.raises(ValueError, match="data_prefix has no depth_map_path; give"):
+    with pytest.raises(UserError, match="data_prefix has no depth_map_path; give"):
         NYUv2DepthDataset(data_prefix=dict(img_path="i"), **settings)
     with pytest.raises(FileNotFoundError, match=r"has no image with suffix '\.bmp'"):
         NYUv2DepthDataset(data_prefix=prefix, **settings | dict(img_suffix=".bmp"))

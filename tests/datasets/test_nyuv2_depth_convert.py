@@ -15,8 +15,9 @@ from mmsn.datasets.nyuv2_convert import convert_nyuv2
 from mmsn.datasets.nyuv2_depth_convert import (
     convert_nyuv2_depths,
     convert_nyuv2_raw,
-    to_millimetres,
+    to_millimeters,
 )
+from mmsn.errors import UserError
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -45,14 +46,14 @@ def tool():
     return module.main
 
 
-def metres(path):
+def meters(path):
     array = np.asarray(Image.open(path))
     assert array.dtype == np.uint16
     return array / 1000
 
 
 class TestLabelled:
-    def test_depth_is_right_to_half_a_millimetre(self, with_depth, tmp_path):
+    def test_depth_is_right_to_half_a_millimeter(self, with_depth, tmp_path):
         mat, _, filled, raw = with_depth
         calls = []
         done = convert_nyuv2_depths(mat, tmp_path / "out", lambda *n: calls.append(n))
@@ -60,9 +61,9 @@ class TestLabelled:
         assert calls == [(1, 3), (2, 3), (3, 3)]
         for i in range(3):
             for folder, truth in (("depths", filled), ("raw_depths", raw)):
-                found = metres(tmp_path / f"out/{folder}/{i + 1:04d}.png")
+                found = meters(tmp_path / f"out/{folder}/{i + 1:04d}.png")
                 assert np.abs(found - truth[i]).max() <= 0.0005 + 1e-9
-        assert (metres(tmp_path / "out/raw_depths/0001.png")[:50] == 0).all()
+        assert (meters(tmp_path / "out/raw_depths/0001.png")[:50] == 0).all()
 
     def test_an_interrupted_conversion_continues(self, with_depth, tmp_path):
         mat, *_ = with_depth
@@ -132,14 +133,14 @@ class TestLabelled:
         with open(mat, "r+b") as file:
             file.seek(block.byte_offset)
             file.write(bytes(block.size))
-        with pytest.raises(ValueError, match=r"depths of image 2 in .*nyu\.mat cannot be read"):
+        with pytest.raises(UserError, match=r"depths of image 2 in .*nyu\.mat cannot be read"):
             convert_nyuv2_depths(mat, tmp_path / "out")
 
     def test_what_is_no_number_is_invalid(self):
-        found = to_millimetres(np.array([[np.nan, np.inf, 1.2345, 65.535]]), "x")
+        found = to_millimeters(np.array([[np.nan, np.inf, 1.2345, 65.535]]), "x")
         assert found.tolist() == [[0, 0, 1234, 65535]]
-        with pytest.raises(ValueError, match=r"x holds -0\.5 m"):
-            to_millimetres(np.array([[-0.5, 70.0]]), "x")
+        with pytest.raises(UserError, match=r"x holds -0\.5 m"):
+            to_millimeters(np.array([[-0.5, 70.0]]), "x")
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ class TestRaw:
         config.test_dataloader.dataset.data_root = str(tmp_path / "out")
         (sample,) = DATASETS.build(config.test_dataloader.dataset)
         listed = raw_list / "nyu/test/bathroom/sync_depth_00045.png"
-        assert np.allclose(sample["data_samples"].gt_depth_map.data[0], metres(listed))
+        assert np.allclose(sample["data_samples"].gt_depth_map.data[0], meters(listed))
 
     def test_an_interrupted_copy_continues(self, raw_list, tmp_path):
         def stop(done, total):
@@ -227,7 +228,7 @@ class TestRaw:
                 lambda d: (d / "sync_depth_00045.png").write_bytes(
                     encode(np.zeros((480, 640), np.uint8), ".png")
                 ),
-                "its depth map has pixels of type 'L'; 16-bit millimetres are needed",
+                "its depth map has pixels of type 'L'; 16-bit millimeters are needed",
             ),
             (
                 lambda d: (d / "rgb_00045.jpg").write_bytes(

@@ -10,6 +10,7 @@ from mmseg.registry import DATASETS
 
 from mmsn.datasets import Scene, ShapesDataset, generate_shapes
 from mmsn.datasets.shapes_render import CLASSES, NUM_GROUNDS, render
+from mmsn.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "configs/_base_/datasets/shapes_96x96.py"
 
@@ -35,7 +36,7 @@ def test_other_sizes():
     image, labels = render(np.random.default_rng(3), 160)
     assert image.shape == (160, 160, 3)
     assert labels.shape == (160, 160)
-    with pytest.raises(ValueError, match="size is 8; give at least 32"):
+    with pytest.raises(UserError, match="size is 8; give at least 32"):
         render(np.random.default_rng(3), 8)
 
 
@@ -58,11 +59,11 @@ def test_every_class_occurs_and_no_class_takes_all():
     ],
 )
 def test_scene_refuses(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         Scene(**kwargs)
 
 
-def test_difficulty_decides_how_much_colour_tells():
+def test_difficulty_decides_how_much_color_tells():
     def spread(difficulty: float) -> float:
         """Circular spread of the hue of meadows: 0 always the same, 1 any."""
         hues = []
@@ -99,7 +100,7 @@ def test_second_call_makes_nothing_and_other_arguments_are_refused(tmp_path):
     generate_shapes(tmp_path, 2, 1, 48, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert generate_shapes(tmp_path, 2, 1, 48) == 0
-    with pytest.raises(ValueError, match="holds seed=0, asked is seed=1; remove it or name"):
+    with pytest.raises(UserError, match="holds seed=0, asked is seed=1; remove it or name"):
         generate_shapes(tmp_path, 2, 1, 48, seed=1)
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -36,7 +36,7 @@ def trained(config: Config):
     for key in model.backbone.layer_keys:
         layer = model.backbone.layer(key)
         layer.lora_B.data.normal_()
-        layer.initialised.fill_(True)
+        layer.initialized.fill_(True)
     return model
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsn.deploy.budget import UNITS, Budget, parse_budget
+from mmsn.errors import UserError
 
 amounts = st.floats(1e-9, 1e9)
 kinds = st.sampled_from(list(UNITS))
@@ -32,7 +33,7 @@ def test_what_is_understood(text, kind, limit):
 
 @pytest.mark.parametrize("text", ["100", "0.3", "1e11", "25", " 7 "])
 def test_a_number_without_a_unit_is_refused(text):
-    with pytest.raises(ValueError, match=r"has no unit: write '100G'.*'30%'.*'25ms'.*'40Mparams'"):
+    with pytest.raises(UserError, match=r"has no unit: write '100G'.*'30%'.*'25ms'.*'40Mparams'"):
         parse_budget(text)
 
 
@@ -40,7 +41,7 @@ def test_a_number_without_a_unit_is_refused(text):
     "text", ["", "G", "40M", "-5G", "1,5G", "100 GB", "1.2.3G", "0ms", "nan%", "1e999G"]
 )
 def test_what_is_not_understood_is_refused_in_one_line(text):
-    with pytest.raises(ValueError, match="write '100G'") as caught:
+    with pytest.raises(UserError, match="write '100G'") as caught:
         parse_budget(text)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -48,7 +49,7 @@ def test_what_is_not_understood_is_refused_in_one_line(text):
 
 @pytest.mark.parametrize("value", [100.0, 0.3, True, None])
 def test_a_float_is_no_budget(value):
-    with pytest.raises(ValueError, match="has no unit"):
+    with pytest.raises(UserError, match="has no unit"):
         parse_budget(value)
 
 
@@ -74,7 +75,7 @@ def test_the_range_that_an_error_names_is_allowed_itself(costs, kind):
     unit, scale = UNITS[kind]
     low, high = min(costs) / scale / 2, max(costs) / scale * 2
     for amount, where in ((low, "below the cheapest"), (high, "above the dearest")):
-        with pytest.raises(ValueError, match=where) as caught:
+        with pytest.raises(UserError, match=where) as caught:
             Budget(kind, amount).check(costs)
         *_, first, _, last = str(caught.value).split()
         for end in (first, last):

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmsn.deploy import compare, extract
 from mmsn.deploy.exporting import Logits, build
+from mmsn.errors import UserError
 from tests.engine.conftest import NUM_VAL, SIZE, config, shapes  # noqa: F401
 
 
@@ -38,7 +39,7 @@ def test_each_variant_has_its_own_metrics_and_latency(segmentor):
 
 def test_images_of_another_size_are_refused(segmentor):
     given, model = segmentor
-    with pytest.raises(ValueError, match=r"an image of \(32, 32\) meets variants for \(64, 64\)"):
+    with pytest.raises(UserError, match=r"an image of \(32, 32\) meets variants for \(64, 64\)"):
         compare(given, model, {"network": Logits(model, (64, 64))}, (64, 64))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmsn.deploy import LatencyController, LatencyTable, StitchMenu
 from mmsn.deploy.controller import PATIENCE
+from mmsn.errors import UserError
 from tests.deploy.tiny import tiny_model
 from tests.models.conftest import tiny_anchor
 
@@ -122,13 +123,13 @@ def test_load_that_weighs_more_on_the_dearer_stitch_is_tried_ever_more_rarely():
     ],
 )
 def test_wrong_arguments_are_refused(arguments, fault):
-    with pytest.raises(ValueError, match=fault):
+    with pytest.raises(UserError, match=fault):
         LatencyController(**dict(latencies=FRONTIER, target_ms=20) | arguments)
 
 
 @pytest.mark.parametrize("ms", [0, -1, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(ms):
-    with pytest.raises(ValueError, match="is not allowed"):
+    with pytest.raises(UserError, match="is not allowed"):
         LatencyController(FRONTIER, 20).observe(ms)
 
 

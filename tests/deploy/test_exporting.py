@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mmsn.deploy import export, extract, load_stitch, open_exported, save
-from mmsn.deploy.exporting import build, check_request, crop_size, quantise
+from mmsn.deploy.exporting import build, check_request, crop_size, quantize
+from mmsn.errors import UserError
 from mmsn.stitching import StitchingLayer
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_plain_anchor import run_without_mmsn
@@ -61,16 +62,16 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
     assert (facts["bgr_to_rgb"], facts["classes"]) == (True, ["a", "b"])
 
     small = tmp_path / "int8.onnx"
-    quantise(path, small)
+    quantize(path, small)
     got = open_exported(small)(image)
     error = (got - expected).norm() / expected.norm()
     assert 1e-4 < error < 0.5  # integers ran, on the same network
     whole = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
     parts = {tensor.name: tensor for tensor in onnx.load(small).graph.initializer}
-    quantised = [name for name in whole if f"{name}_quantized" in parts]
+    quantized = [name for name in whole if f"{name}_quantized" in parts]
     linear = (torch.nn.Linear, StitchingLayer)
-    assert len(quantised) == sum(isinstance(m, linear) for m in model.modules())
-    for name in quantised:
+    assert len(quantized) == sum(isinstance(m, linear) for m in model.modules())
+    for name in quantized:
         weight = torch.tensor(onnx.numpy_helper.to_array(whole[name]))
         integers, scale = (
             torch.tensor(onnx.numpy_helper.to_array(parts[f"{name}_{part}"]))
@@ -109,7 +110,7 @@ def test_files_of_a_supernet_name_their_stitch(setr, tmp_path):
     loaded, one = load_stitch(tmp_path / "config.py", path, 2)
     assert one.backbone.space.ids == (2,)
     assert crop_size(loaded) == (64, 64)
-    with pytest.raises(ValueError, match="has 2 stitches, of which one is wanted"):
+    with pytest.raises(UserError, match="has 2 stitches, of which one is wanted"):
         load_stitch(tmp_path / "config.py", path)
 
 
@@ -126,7 +127,7 @@ def test_what_cannot_be_written_is_refused(name, precision, message, tmp_path, m
     monkeypatch.chdir(tmp_path)
     if name.endswith(".onnx"):
         monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ())
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         check_request(Path(name), precision)
 
 
@@ -137,7 +138,7 @@ def test_missing_packages_are_named(monkeypatch):
 
 
 def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
-    with pytest.raises(ValueError, match=r"image_size \(0, 64\) is not allowed"):
+    with pytest.raises(UserError, match=r"image_size \(0, 64\) is not allowed"):
         export(setr[1], tmp_path / "model.pt2", (0, 64))
     for name in ("model.pt2", "model.onnx"):
         if name.endswith(".onnx"):
@@ -146,5 +147,5 @@ def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"hello")
-        with pytest.raises(ValueError, match=f"{name}' is no file of tools/export.py"):
+        with pytest.raises(UserError, match=f"{name}' is no file of tools/export.py"):
             open_exported(tmp_path / name)

@@ -17,7 +17,7 @@ def extraction(config, stitches, folder):  # noqa: F811
     init_default_scope("mmseg")
     model = MODELS.build(config.model)
     for layer in model.backbone.stitching_layers.values():
-        layer.initialised.fill_(True)
+        layer.initialized.fill_(True)
     path = save(folder, *extract(config, model.state_dict(), stitches))
     small = Config.fromfile(folder / "config.py")
     small.load_from, small.work_dir = str(path), str(folder / "run")

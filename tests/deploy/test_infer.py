@@ -9,6 +9,7 @@ from mmseg.apis import inference_model, init_model
 
 from mmsn.deploy import StitchMenu
 from mmsn.deploy.infer import find_inputs, paint, paint_file
+from mmsn.errors import UserError
 from tests.deploy.tiny import tiny_config, tiny_model
 from tests.models.dense_models import DEPTH_MODEL, MULTI_TASK_MODEL
 
@@ -22,7 +23,7 @@ def picture(seed, size=(40, 48)):
     return np.random.default_rng(seed).integers(0, 255, (*size, 3)).astype(np.uint8)
 
 
-def test_colours_lie_over_the_image(model):
+def test_colors_lie_over_the_image(model):
     image = picture(0)
     labels = inference_model(model, image).pred_sem_seg.data[0].numpy()
     painted = paint(model, image, opacity=0.25)
@@ -42,10 +43,10 @@ def test_depth_is_painted_where_there_are_no_classes(multi):
     if multi:
         colors = np.repeat(40 * found.pred_sem_seg.data[0].numpy()[..., None], 3, -1)
     else:
-        metres = found.pred_depth_map.data[0].numpy()
-        colors = 255 * matplotlib.colormaps["viridis"](metres / 10)[..., 2::-1]  # RGB to BGR
+        meters = found.pred_depth_map.data[0].numpy()
+        colors = 255 * matplotlib.colormaps["viridis"](meters / 10)[..., 2::-1]  # RGB to BGR
         assert len(np.unique(colors)) > 3
-    assert np.abs(painted - colors).max() <= 2  # steps of the colour map
+    assert np.abs(painted - colors).max() <= 2  # steps of the color map
 
 
 def test_a_video_keeps_its_frames(model, tmp_path):
@@ -67,11 +68,11 @@ def test_a_video_keeps_its_frames(model, tmp_path):
 
 
 def test_what_cannot_be_read_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="holds no image or video"):
+    with pytest.raises(UserError, match="holds no image or video"):
         find_inputs(tmp_path)
     for name in ("x.png", "x.mp4"):
         (tmp_path / name).write_text("no")
-        with pytest.raises(ValueError, match=f"x.{name[2:]}' is no (image|video) that OpenCV"):
+        with pytest.raises(UserError, match=f"x.{name[2:]}' is no (image|video) that OpenCV"):
             paint_file(model, tmp_path / name, tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmsn.deploy import LatencyTable, StitchMenu
+from mmsn.errors import UserError
 from tests.deploy.tiny import SIZE, tiny_model
 
 
@@ -35,7 +36,7 @@ def test_a_table_survives_its_file_and_its_fields_are_pinned(table, tmp_path):
     assert list(content["stitches"][0]) == ["id", "macs", "latency"]
     assert [s["id"] for s in content["stitches"]] == [0, 1, 4]
     (tmp_path / "t.json").write_text(json.dumps(content | {"schema_version": 2}))
-    with pytest.raises(ValueError, match=r"t\.json is no latency table: schema_version"):
+    with pytest.raises(UserError, match=r"t\.json is no latency table: schema_version"):
         LatencyTable.load(tmp_path / "t.json")
 
 
@@ -66,20 +67,20 @@ def test_another_setting_is_refused_unless_forced(model, table, change, fault):
             stitches=[s.model_copy(update=dict(macs=macs[s.id])) for s in table.stitches],
         )
     )
-    with pytest.raises(ValueError, match=fault) as caught:
+    with pytest.raises(UserError, match=fault) as caught:
         StitchMenu(model, latency_table=other)
     assert str(caught.value).count("there") == 1  # nothing else is different
     assert StitchMenu(model, latency_table=other, force=True).latency_ms
 
 
 def test_autocast_is_another_setting(model, table):
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="bfloat16 here"):
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(UserError, match="bfloat16 here"):
         StitchMenu(model, latency_table=table)
 
 
 def test_another_model_is_refused_even_if_forced(table):
     other = tiny_model(rank=4)
-    with pytest.raises(ValueError, match="is of another model: its stitch 0 takes"):
+    with pytest.raises(UserError, match="is of another model: its stitch 0 takes"):
         StitchMenu(other, latency_table=table, force=True)
 
 
@@ -88,5 +89,5 @@ def test_a_time_that_is_no_number_is_refused(table, tmp_path):
     for value in ("Infinity", "NaN"):
         text = table.model_dump_json().replace(f'"p50_ms":{latency.p50_ms!r}', f'"p50_ms":{value}')
         (tmp_path / "t.json").write_text(text)
-        with pytest.raises(ValueError, match=r"is no latency table: stitches.0.latency.p50_ms"):
+        with pytest.raises(UserError, match=r"is no latency table: stitches.0.latency.p50_ms"):
             LatencyTable.load(tmp_path / "t.json")

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmsn.deploy import LatencyTable, StitchMenu, select, use_budget
 from mmsn.deploy.profile import build_on_meta
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, segmentor_params
 from tests.conftest import ROOT
@@ -51,7 +52,7 @@ def test_without_a_report_it_is_the_largest_that_fits(model, kind):
             text = f"{limit}%" if kind == "percent" else f"{limit * most / 1e11!r}G"
             fits = {i for i in macs if 100 * macs[i] <= limit * most}
         if not fits:
-            with pytest.raises(ValueError, match=f"budget {text} is below the cheapest"):
+            with pytest.raises(UserError, match=f"budget {text} is below the cheapest"):
                 menu.select(text)
             continue
         chosen = menu.select(text)
@@ -84,9 +85,9 @@ def test_latency_is_looked_up(model, table):
     assert chosen.latency_ms <= 12.5
     assert chosen.macs == max(menu.macs.values())  # the dearest is the fastest here
     assert chosen.why == "largest that fits 12.5ms"
-    with pytest.raises(ValueError, match=r"budget 9ms is below .*: give 10ms to \d+ms"):
+    with pytest.raises(UserError, match=r"budget 9ms is below .*: give 10ms to \d+ms"):
         menu.select("9ms")
-    with pytest.raises(ValueError, match="needs a latency table of this device"):
+    with pytest.raises(UserError, match="needs a latency table of this device"):
         select(model, "12.5ms")
 
 
@@ -101,13 +102,13 @@ def test_a_frontier_by_latency(model, table):
 def test_by_id(model):
     chosen = select(model, 4)
     assert (chosen.stitch, chosen.why) == (model.backbone.space[4], "by id")
-    with pytest.raises(LookupError, match="stitch 9999 is unknown"):
+    with pytest.raises(UserError, match="stitch 9999 is unknown"):
         select(model, 9999)
 
 
 @pytest.mark.parametrize("budget", ["100", "40M", 0.3])
 def test_what_has_no_unit_is_refused(model, budget):
-    with pytest.raises(ValueError, match="write '100G'"):
+    with pytest.raises(UserError, match="write '100G'"):
         select(model, budget)
 
 
@@ -124,12 +125,12 @@ def test_the_range_is_named(model):
 def test_reports_of_other_models_are_refused(model):
     report = tiny_report(model, {0: 1.0, 1: 2.0, 4: 3.0})
     other_depths = tiny_model(out_indices=(1, 3), anchors=model_anchors((16, 2), (24, 4)))
-    with pytest.raises(ValueError, match="of another stitching space: its stitch 0 runs 0:0-4"):
+    with pytest.raises(UserError, match="of another stitching space: its stitch 0 runs 0:0-4"):
         StitchMenu(other_depths, report)
     other_widths = tiny_model(anchors=model_anchors((8, 4), (24, 8)))
-    with pytest.raises(ValueError, match="of another model: its stitch 0 has"):
+    with pytest.raises(UserError, match="of another model: its stitch 0 has"):
         StitchMenu(other_widths, report)
-    with pytest.raises(ValueError, match=r"metric 'aAcc' is not in 'tiny': use mIoU"):
+    with pytest.raises(UserError, match=r"metric 'aAcc' is not in 'tiny': use mIoU"):
         StitchMenu(model, report, metric="aAcc")
 
 
@@ -139,16 +140,16 @@ def model_anchors(*sizes):
 
 def test_nothing_measured_within_the_budget(model):
     report = tiny_report(model, {1: 2.0})
-    with pytest.raises(ValueError, match="no stitch within 60% was measured: the cheapest in the"):
+    with pytest.raises(UserError, match="no stitch within 60% was measured: the cheapest in the"):
         select(model, "60%", report)
 
 
 def test_a_report_that_cannot_decide_is_refused(model, table):
-    with pytest.raises(ValueError, match="has no number for mIoU"):
+    with pytest.raises(UserError, match="has no number for mIoU"):
         StitchMenu(model, tiny_report(model, {0: float("nan")}))
     only_one = table.model_copy(update=dict(stitches=table.stitches[:1]))
     other = table.stitches[1].id
-    with pytest.raises(ValueError, match="measured none of the stitches that the latency table"):
+    with pytest.raises(UserError, match="measured none of the stitches that the latency table"):
         StitchMenu(model, tiny_report(model, {other: 1.0}), only_one)
 
 
@@ -264,5 +265,5 @@ def test_the_published_curve_chooses_for_the_published_config():
             chosen = select(model, "100G", report)
             assert (chosen.stitch.id, chosen.score) == (91, 46.75)
         else:
-            with pytest.raises(ValueError, match="of another model"):
+            with pytest.raises(UserError, match="of another model"):
                 select(model, "100G", report)

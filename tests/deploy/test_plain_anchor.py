@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 
 from mmsn.deploy import extract, plain, save
+from mmsn.errors import UserError
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_extraction import assert_same, logits
 
@@ -87,7 +88,7 @@ def with_options(config, **options):
 def test_what_timm_cannot_run_is_refused_in_one_line(setr, ids, change, message):
     config = with_options(setr[0], **change)
     small, weights = extract(config, trained(config).state_dict(), ids)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         plain(small, weights)
     assert "\n" not in str(caught.value)
 
@@ -96,5 +97,5 @@ def test_levels_that_share_a_block_are_refused(setr):
     config = small_config("upernet")
     config.model.backbone.out_indices = (1, 4, 5, 7)
     small, weights = extract(config, trained(config).state_dict(), [0])
-    with pytest.raises(ValueError, match=r"come from blocks \[0, 2, 2, 3\]"):
+    with pytest.raises(UserError, match=r"come from blocks \[0, 2, 2, 3\]"):
         plain(small, weights)

@@ -20,13 +20,13 @@ DEPTH_KEYS = {"d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six images whose depth, in centimetres, and class follow their brightness."""
+    """Six images whose depth, in centimeters, and class follow their brightness."""
     root, random = tmp_path_factory.mktemp("nyuv2"), np.random.default_rng(0)
     for i in range(6):
-        grey = np.kron(random.integers(20, 250, (4, 4)), np.ones((8, 8))).astype(np.uint8)
-        mmcv.imwrite(np.stack([grey] * 3, -1), str(root / "images" / f"{i}.png"))
-        mmcv.imwrite(100 + grey.astype(np.uint16), str(root / "depths" / f"{i}.png"))
-        mmcv.imwrite(grey // 64, str(root / "labels" / f"{i}.png"))
+        gray = np.kron(random.integers(20, 250, (4, 4)), np.ones((8, 8))).astype(np.uint8)
+        mmcv.imwrite(np.stack([gray] * 3, -1), str(root / "images" / f"{i}.png"))
+        mmcv.imwrite(100 + gray.astype(np.uint16), str(root / "depths" / f"{i}.png"))
+        mmcv.imwrite(gray // 64, str(root / "labels" / f"{i}.png"))
     (root / "all.txt").write_text("\n".join(map(str, range(6))))
     return root
 

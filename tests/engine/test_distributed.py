@@ -99,7 +99,7 @@ def pair_config(config):
 
 
 @DISTRIBUTED
-def test_ranks_share_the_initialisation_the_draws_and_the_result(pair_config, port, tmp_path):
+def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
     mp.spawn(_train, args=(port, str(file), str(tmp_path)), nprocs=2)
@@ -107,7 +107,7 @@ def test_ranks_share_the_initialisation_the_draws_and_the_result(pair_config, po
     (drawn, initial, final), (other_drawn, other_initial, other_final) = results
     assert drawn == other_drawn
     assert len(drawn) == 4
-    assert all(initial[k].all() for k in initial if k.endswith("initialised"))
+    assert all(initial[k].all() for k in initial if k.endswith("initialized"))
     for ours, theirs in ((initial, other_initial), (final, other_final)):
         differing = [k for k in ours if not torch.equal(ours[k], theirs[k])]
         # Statistics of batch norm belong to each rank; rank 0 saves its own.

@@ -16,6 +16,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from PIL import Image
 
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, frontier
 from mmsn.models import stitched_backbone
 from mmsn.registry import METRICS
@@ -35,7 +36,7 @@ Runner.from_cfg(Config.fromfile(sys.argv[1])).test()
 
 @pytest.fixture
 def checkpoint(run, tmp_path):
-    """Weights of some initialisation."""
+    """Weights of some initialization."""
     runner = run(**{"train_cfg.max_iters": 1})
     runner.train()
     return str(Path(runner.work_dir) / "iter_1.pth")
@@ -179,7 +180,7 @@ def test_a_damaged_chunk_is_evaluated_again(run, checkpoint, content):
 
 def test_a_shuffled_order_is_refused(run, checkpoint):
     runner = run(load_from=checkpoint, **{"test_dataloader.sampler.shuffle": True})
-    with pytest.raises(ValueError, match="shuffle=False"):
+    with pytest.raises(UserError, match="shuffle=False"):
         runner.test()
 
 
@@ -213,7 +214,7 @@ def test_any_metric_will_do(run, checkpoint, tmp_path, plain):
     changes = dict(load_from=checkpoint, test_evaluator=evaluator)
     changes["test_dataloader.batch_size"] = 1
     if not plain:
-        with pytest.raises(ValueError, match=r"no plain data.* set chunk=0"):
+        with pytest.raises(UserError, match=r"no plain data.* set chunk=0"):
             run(**changes, **{"test_cfg.chunk": 1}).test()
         changes["test_cfg.chunk"] = 0
     else:
@@ -281,7 +282,7 @@ def test_a_csv_lies_beside_the_report(run, checkpoint):
 
 
 def test_a_chunk_below_no_image_is_refused(run):
-    with pytest.raises(ValueError, match="chunk -1 is not allowed"):
+    with pytest.raises(UserError, match="chunk -1 is not allowed"):
         run(**{"test_cfg.chunk": -1}).test()
 
 
@@ -301,7 +302,7 @@ def test_class_iou_is_that_of_the_metric_and_latency_is_measured(run, checkpoint
 
 
 def test_an_unknown_latency_is_refused(run):
-    with pytest.raises(ValueError, match="'some' is unknown"):
+    with pytest.raises(UserError, match="'some' is unknown"):
         run(**{"test_cfg.latency": "some"}).test()
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mmsn.engine import recipe
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from tests.evaluation.conftest import depth_config  # noqa: F401  # a fixture
 
@@ -89,14 +90,14 @@ def test_finished_steps_are_kept_and_a_cut_off_one_continues(steps, tmp_path, mo
 
 def test_the_number_of_anchors_must_fit(steps, tmp_path):
     anchors, stitched = steps
-    with pytest.raises(ValueError, match="stitched stitches 2 anchors, but 1 are given"):
+    with pytest.raises(UserError, match="stitched stitches 2 anchors, but 1 are given"):
         recipe.stitch_from_anchors(anchors[:1], stitched, tmp_path)
 
 
 def test_steps_of_one_name_are_refused(steps, tmp_path):
     anchors, stitched = steps
     twins = [anchors[0], recipe.Step("small", anchors[1].config)]
-    with pytest.raises(ValueError, match="need different names"):
+    with pytest.raises(UserError, match="need different names"):
         recipe.stitch_from_anchors(twins, stitched, tmp_path)
 
 
@@ -104,7 +105,7 @@ def test_a_changed_config_does_not_continue_an_older_step(steps, tmp_path):
     (small, _), _ = steps
     recipe.train_and_test(copy.deepcopy(small), tmp_path / "small")
     small.config.optim_wrapper.optimizer.lr = 0.5
-    with pytest.raises(ValueError, match="was begun with another config"):
+    with pytest.raises(UserError, match="was begun with another config"):
         recipe.train_and_test(small, tmp_path / "small")
 
 
@@ -125,7 +126,7 @@ def test_a_step_may_load_weights_of_its_own(steps, tmp_path):
 def test_a_loop_without_a_report_is_refused_before_training(steps, tmp_path):
     (small, _), _ = steps
     small.config.test_cfg = dict(type="TestLoop")
-    with pytest.raises(ValueError, match=r"needs test_cfg\.type 'mmsn\.ParetoTestLoop'"):
+    with pytest.raises(UserError, match=r"needs test_cfg\.type 'mmsn\.ParetoTestLoop'"):
         recipe.train_and_test(small, tmp_path / "small")
     assert not (tmp_path / "small").exists()
 

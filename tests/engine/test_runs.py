@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.stitching import draw
@@ -30,9 +31,9 @@ def trained(run):
     return runner
 
 
-def test_training_initialises_samples_validates_named_stitches_and_logs(trained):
+def test_training_initializes_samples_validates_named_stitches_and_logs(trained):
     log = log_of(trained)
-    assert "Initialised 3 stitching layers by least squares" in log
+    assert "Initialized 3 stitching layers by least squares" in log
     groups = next(hook.groups for hook in trained.hooks if hasattr(hook, "groups"))
     assert f"Sampling 4 stitches in {len(groups)} budget groups" in log
     backbone = stitched_backbone(trained.model)
@@ -62,7 +63,7 @@ def test_every_kind_of_parameter_trains_but_w(run):
     after = runner.model.state_dict()
     changed = {k for k in after if not torch.equal(after[k], before[k])}
     layers = [k for k in after if "stitching_layers" in k]
-    assert not any(k.endswith((".weight", ".initialised")) for k in layers if k in changed)
+    assert not any(k.endswith((".weight", ".initialized")) for k in layers if k in changed)
     assert {k.rsplit(".", 1)[1] for k in layers if k in changed} == {"lora_A", "lora_B", "bias"}
     for anchor in (0, 1):
         assert f"backbone.anchors.{anchor}.vit.blocks.0.attn.qkv.weight" in changed
@@ -73,24 +74,24 @@ def test_load_from_keeps_loaded_stitching_layers(trained, run):
     file = Path(trained.work_dir) / "iter_4.pth"
     runner = run(load_from=str(file), **{"train_cfg.max_iters": 1})
     runner.train()
-    assert "Initialised" not in log_of(runner)
+    assert "Initialized" not in log_of(runner)
     for name, weight in layer_weights(runner).items():
         assert torch.equal(weight, layer_weights(trained)[name])
 
 
-def test_loading_anchors_alone_still_initialises(trained, run, tmp_path):
+def test_loading_anchors_alone_still_initializes(trained, run, tmp_path):
     state = trained.model.state_dict()
     only = {k: v for k, v in state.items() if "stitching_layers" not in k}
     torch.save({"state_dict": only}, tmp_path / "anchors.pth")
     runner = run(load_from=str(tmp_path / "anchors.pth"), **{"train_cfg.max_iters": 1})
     runner.train()
-    assert "Initialised 3 stitching layers" in log_of(runner)
+    assert "Initialized 3 stitching layers" in log_of(runner)
 
 
-def test_resuming_in_an_empty_folder_initialises(run):
+def test_resuming_in_an_empty_folder_initializes(run):
     runner = run(resume=True, **{"train_cfg.max_iters": 1})
     runner.train()
-    assert "Initialised 3 stitching layers" in log_of(runner)
+    assert "Initialized 3 stitching layers" in log_of(runner)
 
 
 def test_a_resumed_run_draws_what_an_undisturbed_one_would(run):
@@ -103,7 +104,7 @@ def test_a_resumed_run_draws_what_an_undisturbed_one_would(run):
     resumed.train()
     stitches = [re.findall(r"stitch: (\d+)  gflops", log_of(r)) for r in (whole, first, resumed)]
     assert stitches[1] + stitches[2] == stitches[0]
-    assert "Initialised" not in log_of(resumed)
+    assert "Initialized" not in log_of(resumed)
     weights = layer_weights(first)
     assert all(torch.equal(w, weights[name]) for name, w in layer_weights(resumed).items())
 
@@ -156,18 +157,18 @@ def test_budgets_choose_stitches_to_test(trained, run):
     below = max((m, -i) for i, m in macs.items() if m < macs[1])
     assert [result.id for result in report.stitches] == [0, -below[1], 1]
     runner = run(**{"test_cfg.budgets": ["1%"]})
-    with pytest.raises(ValueError, match="budget 1% is below the cheapest stitch"):
+    with pytest.raises(UserError, match="budget 1% is below the cheapest stitch"):
         runner.test()
 
 
 @pytest.mark.parametrize("stitches", [[13], ["big"]])
 def test_unknown_stitches_stop_the_run_before_it_evaluates(run, stitches):
     runner = run(**{"test_cfg.stitches": stitches})
-    with pytest.raises(LookupError, match="unknown"):
+    with pytest.raises(UserError, match="unknown"):
         runner.test()
 
 
-def test_a_rank_deficient_initialisation_warns(run, caplog):
+def test_a_rank_deficient_initialization_warns(run, caplog):
     with caplog.at_level(logging.WARNING):
         runner = run(custom_hooks=[dict(type="mmsn.StitchInitHook", num_images=1)])
         runner.train()

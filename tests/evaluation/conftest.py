@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 32, 48
 
 @pytest.fixture
 def depth_config(tmp_path):
-    """Three images with depth in whole millimetres, and stitches 0, 1, 2 and 4; see `checkpoint`.
+    """Three images with depth in whole millimeters, and stitches 0, 1, 2 and 4; see `checkpoint`.
 
     mmseg's DepthEstimator under a head of one channel; the second image has no valid depth.
     """
@@ -81,7 +81,7 @@ def depth_config(tmp_path):
 
 @pytest.fixture
 def depth_checkpoint(depth_config, tmp_path):
-    """Random weights of `depth_config`, whose predictions are of the order of metres."""
+    """Random weights of `depth_config`, whose predictions are of the order of meters."""
     init_default_scope("mmseg")
     model = MODELS.build(depth_config.model)
     model.init_weights()

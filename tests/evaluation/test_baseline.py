@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmsn.errors import UserError
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.evaluation.depth_metric import DepthMetric
 
@@ -29,7 +30,7 @@ def test_the_most_frequent_class_agrees_with_the_metric_of_mmseg():
 
 
 def test_no_labelled_pixel_is_refused():
-    with pytest.raises(ValueError, match="no labelled pixel"):
+    with pytest.raises(UserError, match="no labelled pixel"):
         most_frequent_class([np.full((2, 2), 255)], 3)
 
 
@@ -40,5 +41,5 @@ def test_constant_depth_is_the_mean_of_what_is_valid():
     found = constant_depth(lambda: iter(maps), DepthMetric(eigen_crop=False))
     # 3 m everywhere: errors of 2 and 1 in one image, and of 3 in the other
     assert found["rmse"] == pytest.approx((np.sqrt(2.5) + 3) / 2)
-    with pytest.raises(ValueError, match="no valid depth to average"):
+    with pytest.raises(UserError, match="no valid depth to average"):
         constant_depth(lambda: iter([maps[0] * 0]), DepthMetric(eigen_crop=False))

@@ -17,6 +17,7 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import DepthMetric as MmsegDepthMetric
 from mmseg.structures import SegDataSample
 
+from mmsn.errors import UserError
 from mmsn.evaluation import (
     DEPTH_METRICS,
     LOWER_IS_BETTER,
@@ -64,7 +65,7 @@ def score(*pairs, **kwargs):
     return metric.compute_metrics(metric.results)
 
 
-depths = st.integers(2, 9999).map(lambda millimetres: millimetres / 1000)
+depths = st.integers(2, 9999).map(lambda millimeters: millimeters / 1000)
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,18 +147,18 @@ def test_eigens_crop_and_other_sizes():
         changed = prediction.copy()
         changed[row, column] = 9.0
         assert score((changed, truth), eigen_crop=True)["rmse"] > 1
-    with pytest.raises(ValueError, match=r"some\.jpg: Eigen's crop .* 480x640, not 48x64; load"):
+    with pytest.raises(UserError, match=r"some\.jpg: Eigen's crop .* 480x640, not 48x64; load"):
         score((prediction[:48, :64], truth[:48, :64]), eigen_crop=True)
-    with pytest.raises(ValueError, match=r"prediction \(480, 640\) and depth map \(48, 64\)"):
+    with pytest.raises(UserError, match=r"prediction \(480, 640\) and depth map \(48, 64\)"):
         score((prediction, truth[:48, :64]))
 
 
 def test_unusable_settings_and_samples_are_named():
-    with pytest.raises(ValueError, match=r"min_depth, max_depth are 0, 10\.0; give 0 <"):
+    with pytest.raises(UserError, match=r"min_depth, max_depth are 0, 10\.0; give 0 <"):
         DepthMetric(min_depth=0)
     lacking = sample([[1.0]], [[1.0]]).to_dict()
     del lacking["gt_depth_map"]
-    with pytest.raises(ValueError, match=r"some\.jpg has no depth map; add LoadDepthAnnotation"):
+    with pytest.raises(UserError, match=r"some\.jpg has no depth map; add LoadDepthAnnotation"):
         DepthMetric().process({}, [lacking])
 
 

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from mmseg.apis import init_model
 from PIL import Image
 
+from mmsn.errors import UserError
 from mmsn.evaluation import DepthMetric
 from mmsn.evaluation.depth_pictures import Prediction, draw_depth, predict_depth
 
@@ -42,41 +43,41 @@ def drawn(tmp_path_factory):
 
 
 def maps_of(figure):
-    """Axes with the four pictures, row by row; colour bars are inset in them."""
+    """Axes with the four pictures, row by row; color bars are inset in them."""
     return np.array([ax for ax in figure.axes if ax.images]).reshape(-1, 4)
 
 
-def test_truth_and_predictions_share_a_scale_in_metres(drawn):
+def test_truth_and_predictions_share_a_scale_in_meters(drawn):
     figure, truth, valid, predictions = drawn
     rows = maps_of(figure)
     assert rows.shape == (2, 4)
-    all_predicted = np.stack([p.metres for p in predictions])
+    all_predicted = np.stack([p.meters for p in predictions])
     scale = (truth[valid].min(), np.percentile(all_predicted, 99))
     assert scale[1] > truth[valid].max() + 1  # all of both is told apart, but for a few pixels
     for row, prediction in zip(rows, predictions, strict=True):
         known, predicted = (ax.images[0] for ax in row[1:3])
         assert known.get_clim() == predicted.get_clim() == pytest.approx(scale)
         assert known.cmap.name == predicted.cmap.name == "viridis"
-        assert np.array_equal(predicted.get_array(), prediction.metres, equal_nan=True)
+        assert np.array_equal(predicted.get_array(), prediction.meters, equal_nan=True)
         assert np.array_equal(np.ma.filled(known.get_array(), np.nan) > 0, valid)
 
 
-def test_errors_share_a_scale_and_invalid_pixels_are_grey(drawn):
+def test_errors_share_a_scale_and_invalid_pixels_are_gray(drawn):
     figure, truth, valid, predictions = drawn
     limits = set()
     for row, prediction in zip(maps_of(figure), predictions, strict=True):
         error = row[3].images[0]
         found = np.ma.filled(error.get_array(), np.nan)
-        assert np.allclose(found[valid], np.abs(prediction.metres - truth)[valid])
+        assert np.allclose(found[valid], np.abs(prediction.meters - truth)[valid])
         assert np.isnan(found[~valid]).all()
         assert error.cmap.name == "inferno"
         for ax in row[[1, 3]]:
             picture = ax.images[0]
-            colours = picture.to_rgba(picture.get_array())
-            assert np.allclose(colours[~valid], to_rgba("0.75"))
+            colors = picture.to_rgba(picture.get_array())
+            assert np.allclose(colors[~valid], to_rgba("0.75"))
         limits.add(error.get_clim())
     ((low, high),) = limits
-    worst = [np.percentile(np.abs(p.metres - truth)[valid], 99) for p in predictions]
+    worst = [np.percentile(np.abs(p.meters - truth)[valid], 99) for p in predictions]
     assert (low, high) == (0, pytest.approx(max(worst)))
 
 
@@ -91,7 +92,7 @@ def test_titles_and_units(drawn):
 
 def test_an_image_without_depth_is_refused(tmp_path):
     nothing = np.zeros((4, 4))
-    with pytest.raises(ValueError, match=r"x\.png: the image has no valid depth"):
+    with pytest.raises(UserError, match=r"x\.png: the image has no valid depth"):
         draw_depth(np.zeros((4, 4, 3), np.uint8), nothing, nothing > 0, [], tmp_path / "x.png")
 
 
@@ -101,7 +102,7 @@ def test_predictions_are_those_of_each_stitch(depth_config, depth_checkpoint):
     metric = DepthMetric(eigen_crop=False)
     found = predict_depth(model, dataset[0], [4, 1], metric)
     assert [p.name.split(",")[0] for p in found] == ["stitch 4", "stitch 1"]
-    assert not np.array_equal(found[0].metres, found[1].metres)
+    assert not np.array_equal(found[0].meters, found[1].meters)
     truth = np.asarray(
         Image.open(Path(depth_config.test_dataloader.dataset.data_root, "depths/0.png"))
     )
@@ -110,7 +111,7 @@ def test_predictions_are_those_of_each_stitch(depth_config, depth_checkpoint):
         model.backbone.set_stitch(stitch)
         batch = dict(inputs=[dataset[0]["inputs"]], data_samples=[dataset[0]["data_samples"]])
         expected = model.test_step(batch)[0].pred_depth_map.data[0].detach().numpy()
-        assert np.array_equal(prediction.metres, expected)
+        assert np.array_equal(prediction.meters, expected)
         wrong = (expected.clip(1e-3, 10) - truth / 1000)[valid]
         assert prediction.metrics["rmse"] == pytest.approx(np.sqrt((wrong**2).mean()), rel=1e-5)
 

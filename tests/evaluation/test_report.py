@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsn.errors import UserError
 from mmsn.evaluation import (
     ParetoReport,
     StitchResult,
@@ -121,7 +122,7 @@ def test_a_foreign_file_is_refused_with_the_reason(tmp_path, change, reason):
     content = json.loads(report(result(0, 5, 1.5)).model_dump_json())
     file = tmp_path / "x.json"
     file.write_text(json.dumps(change(content)))
-    with pytest.raises(ValueError, match=rf"x\.json is no Pareto report: {reason}"):
+    with pytest.raises(UserError, match=rf"x\.json is no Pareto report: {reason}"):
         ParetoReport.load(file)
 
 
@@ -151,19 +152,19 @@ def test_a_foreign_file_is_refused_with_the_reason(tmp_path, change, reason):
 def test_a_report_that_contradicts_itself_is_refused(tmp_path, change, reason):
     wrong = report(result(0, 5, 1.5)).model_copy(update=change)
     wrong.save(tmp_path / "x.json")
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         ParetoReport.load(tmp_path / "x.json")
 
 
 def test_a_90th_percentile_below_the_median_is_refused():
-    with pytest.raises(ValueError, match=r"p90_ms 1.0 is below p50_ms 2.0"):
+    with pytest.raises(UserError, match=r"p90_ms 1.0 is below p50_ms 2.0"):
         Latency(p50_ms=2, p90_ms=1, repeats=3)
 
 
 def test_a_cut_off_file_is_refused(tmp_path):
     file = tmp_path / "x.json"
     file.write_text(report(result(0, 5, 1.5)).model_dump_json()[:40])
-    with pytest.raises(ValueError, match="no Pareto report: the whole file"):
+    with pytest.raises(UserError, match="no Pareto report: the whole file"):
         ParetoReport.load(file)
 
 

@@ -5,6 +5,7 @@ import safetensors.torch
 import timm
 import torch
 
+from mmsn.errors import UserError
 from mmsn.models import Anchor
 
 FAMILIES = [
@@ -99,14 +100,14 @@ def load(path, **options):
 )  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_is_refused_with_the_keys(tmp_path, change, reason):
     path, _ = saved(tmp_path, change)
-    with pytest.raises(ValueError, match=reason) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_all_faulty_keys_are_listed(tmp_path):
     path, _ = saved(tmp_path, depth=3)
-    with pytest.raises(ValueError, match=r"\(12 faults\)") as caught:
+    with pytest.raises(UserError, match=r"\(12 faults\)") as caught:
         load(path)
     assert str(caught.value).count("blocks.2.") == 12
 
@@ -139,7 +140,7 @@ def test_a_pytorch_file_with_a_prefix_loads(tmp_path):
     )
     anchor = load(path, prefix="backbone.anchors.0.")
     assert torch.equal(anchor.vit.blocks[1].mlp.fc2.weight, vit.blocks[1].mlp.fc2.weight)
-    with pytest.raises(ValueError, match=r"no key that starts with 'encoder\."):
+    with pytest.raises(UserError, match=r"no key that starts with 'encoder\."):
         load(path, prefix="encoder.")
 
 
@@ -147,7 +148,7 @@ def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load(str(tmp_path / "none.pth"))
     torch.save({"state_dict": pytest.raises}, tmp_path / "code.pth")
-    with pytest.raises(ValueError, match="cannot be read as plain tensors"):
+    with pytest.raises(UserError, match="cannot be read as plain tensors"):
         load(str(tmp_path / "code.pth"))
 
 
@@ -162,12 +163,12 @@ def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
     ],
 )
 def test_names_that_are_no_plain_vit_are_refused(name, reason):
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         Anchor(name, (64, 64))
 
 
 def test_pretrained_and_checkpoint_exclude_each_other():
-    with pytest.raises(ValueError, match="keep one"):
+    with pytest.raises(UserError, match="keep one"):
         Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, checkpoint="x.pth")
 
 
@@ -194,7 +195,7 @@ def test_position_tables_load_with_their_anchor_or_are_refused(tmp_path):
     mine = load(str(path), prefix="backbone.anchors.0.", **options)
     assert torch.equal(mine.rel_pos.tables["1"], trained.rel_pos.tables["1"])
     assert torch.equal(mine.vit.pos_embed, trained.vit.pos_embed)
-    with pytest.raises(ValueError, match="need rel_pos_bias=True"):
+    with pytest.raises(UserError, match="need rel_pos_bias=True"):
         load(str(path), prefix="backbone.anchors.0.")
 
 
@@ -203,14 +204,14 @@ def test_position_embeddings_of_a_grid_that_is_no_square_need_its_size(tmp_path)
     anchor = Anchor("vit_tiny_patch16_224", (64, 96), checkpoint=path, depth=2)
     anchor.init_weights()
     assert torch.equal(anchor.vit.pos_embed, vit.pos_embed)
-    with pytest.raises(ValueError, match=r"24 patches, which is no square .* give the img_size"):
+    with pytest.raises(UserError, match=r"24 patches, which is no square .* give the img_size"):
         load(path)
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
 def test_a_file_of_other_bytes_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text("hello")
-    with pytest.raises(ValueError, match=rf"{name}' cannot be read as plain tensors") as caught:
+    with pytest.raises(UserError, match=rf"{name}' cannot be read as plain tensors") as caught:
         load(str(tmp_path / name))
     assert "\n" not in str(caught.value)
 

@@ -6,6 +6,7 @@ from mmengine.analysis import FlopAnalyzer
 from mmengine.registry import MODELS, init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmsn.errors import UserError
 from mmsn.models import head_macs, segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.models.complexity import _Head
 from mmsn.stitching import CostModel, StitchSpace
@@ -57,7 +58,7 @@ def test_parameters_are_backbone_and_head(model):
 
 def test_a_model_without_a_stitched_backbone_is_refused(model):
     assert stitched_backbone(model) is model.backbone
-    with pytest.raises(ValueError, match="SETRUPHead has 0 StitchedViT backbones"):
+    with pytest.raises(UserError, match="SETRUPHead has 0 StitchedViT backbones"):
         stitched_backbone(model.decode_head)
 
 

@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.models.segmentors import DepthEstimator as MmsegDepthEstimator
 from torch.nn.functional import interpolate
 
+from mmsn.errors import UserError
 from mmsn.evaluation.latency import measure_latency
 from mmsn.models import DepthTTAModel, stitched_backbone
 from tests.models.dense_models import DEPTH_MODEL, DPT, SIZE, build, sample
@@ -22,7 +23,7 @@ def model():
 
 
 def depth_of(model, image):
-    """(B, 1, H, W) metres at the size of the image, by hand."""
+    """(B, 1, H, W) meters at the size of the image, by hand."""
     depth = model.decode_head(model.backbone(image))
     return interpolate(depth, image.shape[2:], mode="bilinear", align_corners=False)
 
@@ -172,8 +173,8 @@ def test_class_tokens_that_nobody_reads_are_refused():
         feature_strides=[4, 8, 16, 32],
         channels=8,
     )
-    with pytest.raises(ValueError, match="but the FPNDepthHead reads maps alone"):
+    with pytest.raises(UserError, match="but the FPNDepthHead reads maps alone"):
         build(maps_only)
     maps_only["neck"] = dict(type="MultiLevelNeck", in_channels=[24] * 4, out_channels=24)
-    with pytest.raises(ValueError, match="but the neck reads maps alone"):
+    with pytest.raises(UserError, match="but the neck reads maps alone"):
         build(maps_only)

@@ -8,6 +8,7 @@ from mmseg.models.decode_heads import DPTHead, FPNHead, UPerHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmsn.errors import UserError
 from mmsn.models import SILogLoss
 from mmsn.models.depth_heads import levels_for
 
@@ -46,15 +47,15 @@ def samples(target):
 def test_every_head_stays_in_its_range_and_trains(name):
     head, inputs = make(name), levels(name)
     target = 1 + 8 * torch.rand(2, 1, 64, 96)
-    optimiser = torch.optim.Adam(head.parameters(), 0.01)
+    optimizer = torch.optim.Adam(head.parameters(), 0.01)
     history = []
     for _ in range(12):
         losses = head.loss(inputs, samples(target), None)
         assert set(losses) == {"loss_silog"}
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         losses["loss_silog"].backward()
         assert all(p.grad is not None for p in head.parameters())
-        optimiser.step()
+        optimizer.step()
         history.append(losses["loss_silog"].item())
     assert history[-1] < history[0]
     for scale in (1e4, -1e4):  # whatever comes out of the last layer
@@ -124,7 +125,7 @@ def test_the_dpt_head_reads_the_class_token_and_ends_at_twice_the_finest_level()
 
 
 def test_maps_without_class_tokens_are_refused_by_dpt_in_one_line():
-    with pytest.raises(ValueError, match=r"set backbone\.output_cls_token=True"):
+    with pytest.raises(UserError, match=r"set backbone\.output_cls_token=True"):
         make("dpt")(tuple(m for m, _ in levels("dpt")))
 
 

@@ -31,7 +31,7 @@ def model():
 
 
 def by_hand(model, image):
-    """Logits and metres of the two heads at the size of the image."""
+    """Logits and meters of the two heads at the size of the image."""
     levels = model.backbone(image)
     outputs = model.decode_head(levels_for(model.decode_head, levels)), model.depth_head(levels)
     return [interpolate(out, image.shape[2:], mode="bilinear") for out in outputs]
@@ -96,10 +96,10 @@ def test_the_losses_are_those_of_both_heads_and_train_everything():
     losses = model.loss(image, samples)
     logits, depth = by_hand(model, image)
     labels = torch.stack([s.gt_sem_seg.data for s in samples]).squeeze(1)
-    metres = torch.stack([s.gt_depth_map.data for s in samples])
+    meters = torch.stack([s.gt_depth_map.data for s in samples])
     expected = cross_entropy(logits, labels)
     assert losses["decode.loss_ce"].item() == pytest.approx(expected.item(), rel=1e-5)
-    expected = 0.5 * SILogLoss()(depth, metres)
+    expected = 0.5 * SILogLoss()(depth, meters)
     assert losses["depth.loss_silog"].item() == pytest.approx(expected.item(), rel=1e-5)
     total, log = model.parse_losses(losses)
     both = losses["decode.loss_ce"] + losses["depth.loss_silog"]
@@ -136,8 +136,8 @@ def test_both_heads_are_counted(model):
     assert segmentor_params(model) == {
         i: p + own for i, p in model.backbone.stitch_params().items()
     }
-    logits, metres = model(torch.randn(1, 3, *size), mode="tensor")  # as latency runs it
-    assert (logits.shape[1], metres.shape[1]) == (5, 1)
+    logits, meters = model(torch.randn(1, 3, *size), mode="tensor")  # as latency runs it
+    assert (logits.shape[1], meters.shape[1]) == (5, 1)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmsn.errors import UserError
 from mmsn.models import Anchor, rel_pos
 from tests.models.conftest import tiny_anchor
 from tests.models.reference_rules import position_index
@@ -70,7 +71,7 @@ def test_tables_train_and_count_as_parameters(with_cp):
 
 
 def test_registers_are_refused():
-    with pytest.raises(ValueError, match="4 register tokens, but rel_pos_bias needs"):
+    with pytest.raises(UserError, match="4 register tokens, but rel_pos_bias needs"):
         Anchor("vit_small_patch14_reg4_dinov2", (56, 56), rel_pos_bias=True, depth=1)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmsn.errors import UserError
 from mmsn.models import SILogLoss
 
 
@@ -99,7 +100,7 @@ def test_half_precision_is_computed_in_float32(maps, dtype):
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match=r"depth range 0 to 10\.0 is not allowed"):
+    with pytest.raises(UserError, match=r"depth range 0 to 10\.0 is not allowed"):
         SILogLoss(min_depth=0)
-    with pytest.raises(ValueError, match=r"\(1, 1, 2, 2\) and target of shape \(1, 1, 4, 4\)"):
+    with pytest.raises(UserError, match=r"\(1, 1, 2, 2\) and target of shape \(1, 1, 4, 4\)"):
         SILogLoss()(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 4, 4))

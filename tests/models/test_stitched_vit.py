@@ -11,6 +11,7 @@ import timm
 import torch
 from fvcore.nn import FlopCountAnalysis
 
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching.space import Join, Run, Tap
 from tests.models.conftest import tiny_anchor
@@ -173,7 +174,7 @@ def test_set_and_use(build):
         assert stitch == backbone.stitch == backbone.space[0]
     with pytest.raises(RuntimeError), backbone.use_stitch(0):
         raise RuntimeError
-    with pytest.raises(LookupError, match="stitch 5 is unknown"):
+    with pytest.raises(UserError, match="stitch 5 is unknown"):
         backbone.set_stitch(5)  # the stitch that would run no block after its join
     assert backbone.stitch.id == 2
 
@@ -239,7 +240,7 @@ def test_levels_of_zeros_look_like_real_ones(build):
 def test_a_class_token_that_no_anchor_has_is_refused(build):
     options = dict(class_token=False, global_pool="avg")
     anchors = [tiny_anchor(16, 4, **options), tiny_anchor(24, 8, **options)]
-    with pytest.raises(ValueError, match="has no class token"):
+    with pytest.raises(UserError, match="has no class token"):
         build(anchors, output_cls_token=True)
 
 
@@ -306,7 +307,7 @@ def test_state_dict_names_are_pinned(build):
 def test_bad_settings_are_refused_in_one_line(anchors, options, message):
     anchors = [tiny_anchor(16, 4), tiny_anchor(24, 8)] if anchors is None else anchors
     options = dict(img_size=64, out_indices=(1, 3, 5, 7), rank=2) | options
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         StitchedViT(anchors, **options)
     assert "\n" not in str(caught.value)
 

@@ -7,6 +7,7 @@ import torch
 
 from mmsn.deploy.profile import build_on_meta
 from mmsn.engine import solve_stitching_layers
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT, activation_bytes
 from mmsn.stitching import resolve
 from tests.deploy.conftest import small_config
@@ -77,16 +78,16 @@ def test_words_name_what_is_there(build):
     assert resolve(small.space, macs, "anchors") == (0,)
     assert resolve(small.space, macs, "middle")[0] in (3, 7)
     assert resolve(small.space, macs, ["all"]) == (0, 3, 7)
-    with pytest.raises(LookupError, match=r"stitch 1 is not in this subset: it holds 0, 3, 7"):
+    with pytest.raises(UserError, match=r"stitch 1 is not in this subset: it holds 0, 3, 7"):
         small.set_stitch(1)
 
 
 def test_bad_subsets_are_refused(build):
-    with pytest.raises(LookupError, match="stitch 99 is unknown: ids are 0 to"):
+    with pytest.raises(UserError, match="stitch 99 is unknown: ids are 0 to"):
         build(stitches=[99])
-    with pytest.raises(ValueError, match="give at least one id"):
+    with pytest.raises(UserError, match="give at least one id"):
         build(stitches=[])
-    with pytest.raises(ValueError, match="lacks blocks that least squares needs"):
+    with pytest.raises(UserError, match="lacks blocks that least squares needs"):
         solve_stitching_layers(build(stitches=[2]), [torch.randn(1, 3, 64, 64)])
 
 

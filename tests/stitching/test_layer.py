@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmsn.errors import UserError
 from mmsn.stitching import StitchingLayer
 
 
@@ -52,27 +53,27 @@ def test_state_dict_keys_are_pinned():
         "bias",
         "lora_A",
         "lora_B",
-        "initialised",
+        "initialized",
     ]
 
 
 def test_set_affine_makes_the_layer_exactly_this_map():
     layer = trained_layer()
     weight, bias, x = torch.randn(9, 6), torch.randn(9), torch.randn(3, 6)
-    assert not layer.initialised
+    assert not layer.initialized
     layer.set_affine(weight, bias)
     torch.testing.assert_close(layer(x), x @ weight.T + bias)
-    assert layer.initialised
+    assert layer.initialized
 
 
 @pytest.mark.parametrize("rank", [-1, 7])
 def test_a_rank_out_of_range_is_refused(rank):
-    with pytest.raises(ValueError, match=f"rank {rank} .* use 0 .* to 6"):
+    with pytest.raises(UserError, match=f"rank {rank} .* use 0 .* to 6"):
         StitchingLayer(6, 9, rank=rank)
 
 
 @pytest.mark.parametrize("fault", ["shape", "missing"])
-def test_a_checkpoint_whose_map_does_not_fit_leaves_the_layer_uninitialised(fault):
+def test_a_checkpoint_whose_map_does_not_fit_leaves_the_layer_uninitialized(fault):
     from mmengine.runner.checkpoint import load_state_dict
 
     layer = trained_layer()
@@ -84,6 +85,6 @@ def test_a_checkpoint_whose_map_does_not_fit_leaves_the_layer_uninitialised(faul
         del state["weight"]
     other = StitchingLayer(6, 9, rank=4)
     load_state_dict(other, state, strict=False)  # as mmengine's load_from does
-    assert not other.initialised
+    assert not other.initialized
     load_state_dict(other, layer.state_dict())
-    assert other.initialised
+    assert other.initialized

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmsn.errors import UserError
 from mmsn.stitching import GramAccumulator
 
 
@@ -80,12 +81,12 @@ def test_memory_does_not_grow_with_tokens():
 def test_tokens_that_are_not_finite_are_refused(bad, side, value):
     tokens = [torch.randn(5, 4), torch.randn(5, 3)]
     tokens[bad][2, 1] = value
-    with pytest.raises(ValueError, match=f"{side} tokens hold NaN or infinity"):
+    with pytest.raises(UserError, match=f"{side} tokens hold NaN or infinity"):
         GramAccumulator(4, 3).update(*tokens)
 
 
 def test_no_tokens_are_refused():
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(UserError, match="at least one batch"):
         GramAccumulator(4, 3).solve()
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsn.errors import UserError
 from mmsn.stitching import (
     StitchSpace,
     budget_groups,
@@ -81,7 +82,7 @@ def test_frequencies_are_uniform_over_groups_then_members(published):
 
 @pytest.mark.parametrize("step", [-1, float("nan")])
 def test_a_step_below_zero_is_refused(step):
-    with pytest.raises(ValueError, match=r"step .* 0 or more"):
+    with pytest.raises(UserError, match=r"step .* 0 or more"):
         budget_groups({0: 1}, step)
 
 

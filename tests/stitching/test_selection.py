@@ -2,6 +2,7 @@
 
 import pytest
 
+from mmsn.errors import UserError
 from mmsn.stitching import StitchSpace, best_per_group, resolve
 
 SPACE = StitchSpace.two_way((2, 4))  # 0, 1 anchors; 2 sl; 4 ls; no lsl or sls
@@ -29,7 +30,7 @@ def test_the_middle_of_a_lone_anchor_is_that_anchor():
 
 @pytest.mark.parametrize("name", ["small", "3", 3])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(LookupError, match="unknown"):
+    with pytest.raises(UserError, match="unknown"):
         resolve(SPACE, MACS, [name])
 
 
@@ -38,5 +39,5 @@ def test_best_per_group():
     scores = {0: 1.0, 2: 9.0, 3: 7.0, 5: 9.0}
     assert best_per_group(groups, scores, 1) == (0, 2)
     assert best_per_group(groups, scores, 2) == (0, 2, 5)
-    with pytest.raises(ValueError, match="count 0"):
+    with pytest.raises(UserError, match="count 0"):
         best_per_group(groups, scores, 0)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmsn.errors import UserError
 from mmsn.stitching import LayerKey, StitchSpace
 from mmsn.stitching.space import Join, Run, Tap
 
@@ -126,11 +127,11 @@ def test_a_chain_is_stitched_pairwise_and_projects_through_the_middle():
 
 @pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
 def test_depths_that_do_not_divide_are_refused(depths):
-    with pytest.raises(ValueError, match="depth"):
+    with pytest.raises(UserError, match="depth"):
         StitchSpace.two_way(depths)
 
 
 @pytest.mark.parametrize("stitch_id", [13, 135, -1, "x", None, [1]])
 def test_an_unknown_id_says_which_exist(stitch_id):
-    with pytest.raises(LookupError, match="0 to 134 without 13"):
+    with pytest.raises(UserError, match="0 to 134 without 13"):
         StitchSpace.two_way((12, 24))[stitch_id]

@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmsn.deploy import parse_budget
+from mmsn.errors import UserError
 
 Tool = Callable[[str], ModuleType]
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,7 +176,7 @@ def test_a_budget_that_cannot_be_kept_is_told_in_one_line(
     monkeypatch.setattr(test, "load_config", lambda args: Config(dict(model=dict(type="M"))))
     monkeypatch.setattr(test, "build_runner", build)
     monkeypatch.setattr(sys, "argv", ["test.py", "c.py", "k.pth", "--budget", "30%", "50"])
-    with pytest.raises(ValueError, match="budget '50' has no unit: write '100G'"):
+    with pytest.raises(UserError, match="budget '50' has no unit: write '100G'"):
         test.main()
     expected = dict(type="mmsn.ParetoTestLoop", stitches=[], budgets=["30%", "50"])
     assert asked[0].test_cfg == expected

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Convert NYUv2 to images and 16-bit depth maps in millimetres; run it again after a stop.
+"""Convert NYUv2 to images and 16-bit depth maps in millimeters; run it again after a stop.
 
 labelled: the official nyu_depth_v2_labeled.mat and splits.mat (tools/dataset_converters/
 nyuv2_seg.py -h says where they are) to images, 40-class labels and depth, about 1.5 GB.

@@ -15,7 +15,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="width and height (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument(
-        "--difficulty", type=float, help="0: colour tells much, 1: colour tells nothing"
+        "--difficulty", type=float, help="0: color tells much, 1: color tells nothing"
     )
     return parser.parse_args(argv)
 

@@ -4,7 +4,7 @@ dataset_type = "mmsn.NYUv2DepthDataset"
 data_root = "{{$MMSN_NYUV2:data/nyuv2}}"
 crop_size = (168, 224)
 full_size = (224, 168)  # width and height at which images enter
-depth_range = (1e-3, 10.0)  # metres
+depth_range = (1e-3, 10.0)  # meters
 
 load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=10 / 255)
 train_pipeline = [

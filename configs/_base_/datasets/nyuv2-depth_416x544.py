@@ -4,9 +4,9 @@
 dataset_type = "mmsn.NYUv2DepthDataset"
 data_root = "data/nyuv2"
 crop_size = (416, 544)
-depth_range = (1e-3, 10.0)  # metres
+depth_range = (1e-3, 10.0)  # meters
 
-load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3)  # files hold millimetres
+load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3)  # files hold millimeters
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     load_depth,

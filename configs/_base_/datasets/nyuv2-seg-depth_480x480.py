@@ -4,9 +4,9 @@
 _base_ = "nyuv2-seg_480x480.py"
 dataset_type = "mmsn.NYUv2DepthDataset"
 full_size = (640, 480)
-depth_range = (1e-3, 10.0)  # metres
+depth_range = (1e-3, 10.0)  # meters
 
-load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3)  # files hold millimetres
+load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3)  # files hold millimeters
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),

@@ -3,7 +3,7 @@
 _base_ = "nyuv2-seg39_168x224.py"
 dataset_type = "mmsn.NYUv2DepthDataset"
 full_size = (224, 168)
-depth_range = (1e-3, 10.0)  # metres
+depth_range = (1e-3, 10.0)  # meters
 
 load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=10 / 255)
 train_pipeline = [

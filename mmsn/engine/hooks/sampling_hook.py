@@ -40,9 +40,9 @@ class FLOPsConstrainedSamplingHook(Hook):
         """Count every stitch and form the groups."""
         self._backbone = stitched_backbone(runner.model)
         space = self._backbone.space
-        if self._backbone.uninitialised and not _initialises(runner):
+        if self._backbone.uninitialized and not _initializes(runner):
             runner.logger.warning(
-                f"{len(self._backbone.uninitialised)} stitching layers are random, and W of each "
+                f"{len(self._backbone.uninitialized)} stitching layers are random, and W of each "
                 "is frozen: add dict(type='mmsn.StitchInitHook') to custom_hooks"
             )
         self._macs = segmentor_macs(runner.model, self._backbone.img_size)
@@ -74,5 +74,5 @@ class FLOPsConstrainedSamplingHook(Hook):
         self._backbone.set_stitch(self._chosen_by_user.id)
 
 
-def _initialises(runner: Any) -> bool:
+def _initializes(runner: Any) -> bool:
     return any(isinstance(hook, StitchInitHook) for hook in runner.hooks)

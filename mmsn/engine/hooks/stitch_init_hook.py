@@ -1,4 +1,4 @@
-"""Hook: initialise stitching layers by least squares before training starts."""
+"""Hook: initialize stitching layers by least squares before training starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from mmsn.engine.initialise import solve_stitching_layers
+from mmsn.engine.initialize import solve_stitching_layers
+from mmsn.errors import UserError
 from mmsn.models import stitched_backbone, unwrap
 from mmsn.registry import HOOKS
 from mmsn.stitching import LayerKey, Solution
@@ -36,13 +37,13 @@ class StitchInitHook(Hook):
 
     def __init__(self, num_images: int = 50, seed: int = 0) -> None:
         if num_images < 1:
-            raise ValueError(f"num_images {num_images} is not allowed: give 1 or more")
+            raise UserError(f"num_images {num_images} is not allowed: give 1 or more")
         self.num_images, self.seed = num_images, seed
 
     def before_train(self, runner: Any) -> None:
-        """Solve and distribute; weights are loaded by now, and no optimiser step is done yet."""
+        """Solve and distribute; weights are loaded by now, and no optimizer step is done yet."""
         backbone = stitched_backbone(runner.model)
-        keys = backbone.uninitialised
+        keys = backbone.uninitialized
         if not keys:
             return
         if is_main_process():
@@ -81,7 +82,7 @@ def report_solutions(solutions: dict[LayerKey, Solution], seconds: float) -> Non
     """Log how well the layers fit, and a warning for each that the images do not determine."""
     errors = [solution.error for solution in solutions.values()]
     print_log(
-        f"Initialised {len(solutions)} stitching layers by least squares in {seconds:.1f} s; "
+        f"Initialized {len(solutions)} stitching layers by least squares in {seconds:.1f} s; "
         f"unexplained share of the target {min(errors):.3f} to {max(errors):.3f}",
         logger="current",
     )

@@ -1,9 +1,10 @@
-"""Least-squares initialisation of a whole backbone."""
+"""Least-squares initialization of a whole backbone."""
 
 import pytest
 import torch
 
 from mmsn.engine import solve_stitching_layers
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching import LayerKey
 from tests.models.conftest import tiny_anchor
@@ -36,7 +37,7 @@ def test_every_layer_is_the_least_squares_map_between_the_matching_blocks(backbo
         layer = backbone.layer(LayerKey(source, target, unit))
         torch.testing.assert_close(layer.weight.double(), expected[:-1].T, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(layer.bias.double(), expected[-1], rtol=1e-4, atol=1e-5)
-        assert layer.initialised
+        assert layer.initialized
 
 
 def test_batching_does_not_matter(backbone):
@@ -53,7 +54,7 @@ def test_only_the_asked_layers_change(backbone):
     solve_stitching_layers(backbone, [torch.randn(6, 3, 64, 64)], [LayerKey(1, 0, 0)])
     changed = {k for k, v in backbone.state_dict().items() if not torch.equal(v, before[k])}
     prefix = "stitching_layers.1_to_0_after_0."
-    assert changed == {prefix + name for name in ("weight", "bias", "initialised")}
+    assert changed == {prefix + name for name in ("weight", "bias", "initialized")}
 
 
 def test_a_rank_deficient_batch_gives_finite_weights_and_says_so(backbone):
@@ -68,20 +69,20 @@ def test_a_chain_solves_both_pairs():
     backbone = StitchedViT(anchors, img_size=64, out_indices=(1, 3), rank=2)
     solutions = solve_stitching_layers(backbone, [torch.randn(6, 3, 64, 64)])
     assert set(solutions) == set(backbone.space.layer_keys)
-    assert all(layer.initialised for layer in backbone.stitching_layers.values())
+    assert all(layer.initialized for layer in backbone.stitching_layers.values())
 
 
 def test_nan_says_where(backbone):
     images = torch.randn(4, 3, 64, 64)
     images[2, 0, 5, 5] = float("nan")
-    with pytest.raises(ValueError, match=r"initialisation batch 1 holds NaN .* in its images"):
+    with pytest.raises(UserError, match=r"initialization batch 1 holds NaN .* in its images"):
         solve_stitching_layers(backbone, images.split(2))
     backbone.anchors[1].vit.blocks[2].mlp.fc1.bias.data[0] = float("inf")
-    message = "initialisation batch 0: target tokens .* block 1 of anchor 0 .* block 3 of anchor 1"
-    with pytest.raises(ValueError, match=message):
+    message = "initialization batch 0: target tokens .* block 1 of anchor 0 .* block 3 of anchor 1"
+    with pytest.raises(UserError, match=message):
         solve_stitching_layers(backbone, [torch.randn(2, 3, 64, 64)])
 
 
 def test_no_images_are_refused(backbone):
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(UserError, match="at least one batch"):
         solve_stitching_layers(backbone, [])

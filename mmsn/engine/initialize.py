@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 import torch
 from torch import Tensor
 
+from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching import GramAccumulator, LayerKey, Solution
 
@@ -26,7 +27,7 @@ def solve_stitching_layers(
 
     Args:
         backbone: its stitching layers are set in place.
-        batches: (B, 3, H, W) images, normalised as for training, on the backbone's device.
+        batches: (B, 3, H, W) images, normalized as for training, on the backbone's device.
         keys: the layers to solve; all by default.
         on_batch: called after each batch, to show progress.
 
@@ -34,13 +35,13 @@ def solve_stitching_layers(
         The solution of each layer, with its rank and its error.
 
     Raises:
-        ValueError: images or tokens that are not finite, no images at all, or a backbone of a few
+        UserError: images or tokens that are not finite, no images at all, or a backbone of a few
             stitches, which lacks blocks.
     """
     space = backbone.space
     keys = list(backbone.layer_keys if keys is None else keys)
     if keys and not all(backbone.anchor(index).is_whole for index in range(len(space.depths))):
-        raise ValueError(
+        raise UserError(
             f"a backbone with stitches {space.ids} alone lacks blocks that least squares needs: "
             "solve the stitching layers with all stitches, then extract these"
         )
@@ -59,9 +60,9 @@ def solve_stitching_layers(
     try:
         for number, images in enumerate(batches):
             if not torch.isfinite(images).all():
-                raise ValueError(
-                    f"initialisation batch {number} holds NaN or infinity in its images: check "
-                    "the data and its normalisation"
+                raise UserError(
+                    f"initialization batch {number} holds NaN or infinity in its images: check "
+                    "the data and its normalization"
                 )
             outputs = [_outputs(backbone, a, images, blocks) for a, blocks in enumerate(taps)]
             for (pair, unit), gram in grams.items():
@@ -69,8 +70,8 @@ def solve_stitching_layers(
                 try:
                     gram.update(outputs[pair][small], outputs[pair + 1][large])
                 except ValueError as error:
-                    raise ValueError(
-                        f"initialisation batch {number}: {error}, after block {small} of anchor "
+                    raise UserError(
+                        f"initialization batch {number}: {error}, after block {small} of anchor "
                         f"{pair} (source) and block {large} of anchor {pair + 1} (target): check "
                         "the anchors' weights"
                     ) from error

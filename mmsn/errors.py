@@ -1,0 +1,12 @@
+"""The one kind of error that means: what was asked for can be mended by the person who asked.
+
+Commands print a ``UserError`` as one line and exit with status 2; every other exception is a bug
+or a fault of the machine, and keeps its traceback. So code that detects a wrong value raises
+``UserError``, and code that detects a broken invariant of its own does not.
+"""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A wrong value from outside; one line with the value, what is allowed and the fix."""
