@@ -1,6 +1,6 @@
 """The method, in plain PyTorch and plain Python: one idea of the paper per file."""
 
-from mmsn.stitching.cost import AnchorCost, CostModel
+from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
 from mmsn.stitching.layer import StitchingLayer
 from mmsn.stitching.least_squares import GramAccumulator, Solution
 from mmsn.stitching.sampling import budget_groups, count_units, default_step, draw, probabilities
@@ -9,6 +9,7 @@ from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
 
 __all__ = [
     "AnchorCost",
+    "BlockCost",
     "CostModel",
     "GramAccumulator",
     "LayerKey",

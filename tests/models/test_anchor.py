@@ -46,7 +46,7 @@ def test_an_anchor_alone_equals_timm(name, tmp_path):
             image, indices=[1, 3], norm=False, output_fmt="NLC", intermediates_only=True
         )
         tokens, grid = anchor.embed(image)
-        patch = anchor.token_layout[0][0]
+        patch = anchor.token_layout.patch_size[0]
         assert grid == tuple(-(-side // patch) for side in size)
         for patches, (start, stop) in zip(expected, [(0, 2), (2, 4)], strict=True):
             tokens = anchor.run(tokens, start, stop, grid)
@@ -218,7 +218,9 @@ def test_a_file_of_other_bytes_is_refused_by_name(tmp_path, name):
 
 def test_what_timm_drops_from_a_file_is_logged(tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setattr("mmsn.models.anchor.print_log", lambda text, **_: logged.append(text))
+    monkeypatch.setattr(
+        "mmsn.models.anchor_weights.print_log", lambda text, **_: logged.append(text)
+    )
     path, _ = saved(tmp_path, lambda s: s | {"mask_token": torch.ones(1, 192)})
     load(path)
     assert "mask_token" in logged[0]
@@ -228,9 +230,9 @@ def test_what_timm_drops_from_a_file_is_logged(tmp_path, monkeypatch):
 def test_a_failed_download_names_the_anchor_and_the_way_out(monkeypatch):
     anchor = Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, depth=1)
 
-    def fail(pretrained):
+    def fail(*args, **options):
         raise OSError("no\nnetwork")
 
-    monkeypatch.setattr(anchor, "_create", fail)
+    monkeypatch.setattr("timm.create_model", fail)
     with pytest.raises(RuntimeError, match=r"vit_tiny_patch16_224.*no network.*checkpoint="):
         anchor.init_weights()

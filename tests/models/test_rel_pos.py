@@ -67,7 +67,7 @@ def test_tables_train_and_count_as_parameters(with_cp):
     biased.run(tokens, 0, 2, grid).square().sum().backward()
     assert all(table.grad.abs().sum() > 0 for table in biased.rel_pos.tables.values())
     plain = anchor()
-    assert biased.cost().block_params - plain.cost().block_params == (7 * 7 + 3) * 2
+    assert biased.cost().blocks[0].params - plain.cost().blocks[0].params == (7 * 7 + 3) * 2
 
 
 def test_registers_are_refused():

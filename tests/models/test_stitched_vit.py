@@ -284,7 +284,7 @@ def test_state_dict_names_are_pinned(build):
     ("anchors", "options", "message"),
     [
         ([tiny_anchor(16, 4), tiny_anchor(24, 6)], {}, "depths 4 and 6 cannot be stitched"),
-        ([tiny_anchor(24, 8), tiny_anchor(16, 8)], {}, "list anchors from cheap to dear"),
+        ([tiny_anchor(24, 8), tiny_anchor(16, 8)], {}, "list anchors from smallest to largest"),
         ([tiny_anchor(16, 4), tiny_anchor(24, 8, patch_size=8)], {}, "cannot exchange tokens"),
         (
             [tiny_anchor(16, 4), REGISTERS],
