@@ -32,8 +32,10 @@ from mmsn.evaluation.chunks import (
     fingerprint_of_model,
     sha256_of,
 )
+from mmsn.evaluation.curve import frontier
 from mmsn.evaluation.latency import measure_latency
-from mmsn.evaluation.report import ParetoReport, StitchResult, frontier, software_versions
+from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
+from mmsn.evaluation.tables import text_table
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.registry import LOOPS
 
@@ -180,7 +182,7 @@ class ParetoTestLoop(TestLoop):
             if kept is not None:
                 self.runner.logger.info(f"The report of an earlier run is now {kept}")
             self._save(report, self.report_path)
-            self.runner.logger.info(f"Wrote {self.report_path}\n{report.table()}")
+            self.runner.logger.info(f"Wrote {self.report_path}\n{text_table(report)}")
         else:
             self.runner.logger.info("No metrics were computed, so there is no report")
         (folder / "pareto.partial.json").unlink(missing_ok=True)

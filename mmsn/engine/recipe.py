@@ -25,7 +25,14 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 
 from mmsn.errors import UserError
-from mmsn.evaluation import DepthMetric, ParetoReport, plot_pareto, shown
+from mmsn.evaluation import (
+    Comparison,
+    DepthMetric,
+    ParetoReport,
+    plot_pareto,
+    shown,
+    text_table,
+)
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 
 # Keys of a network with a single anchor, as this package saves it.
@@ -185,7 +192,7 @@ def stitch_from_anchors(
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 
     console.rule("result")
-    print(report.table(metric))
+    print(text_table(report, Comparison.of([report], metric)))
     for name, (gflops, value) in alone.items():
         print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:

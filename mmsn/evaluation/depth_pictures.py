@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmsn.errors import UserError
 from mmsn.evaluation.depth_metric import DepthMetric
-from mmsn.evaluation.report import shown
+from mmsn.evaluation.metric_names import shown
 from mmsn.models import segmentor_macs, stitched_backbone
 
 INVALID = "0.75"  # a gray, which neither color map contains

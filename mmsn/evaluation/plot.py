@@ -8,7 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mmsn.evaluation.report import Axis, ParetoReport, frontier, metric_label, shown
+from mmsn.evaluation.curve import frontier
+from mmsn.evaluation.metric_names import metric_label, shown
+from mmsn.evaluation.report import Axis, ParetoReport
 
 KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers can tell apart
     "anchor": ("s", "#000000", "anchor"),
@@ -16,6 +18,7 @@ KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers ca
     "ls": ("v", "#D55E00", "large > small"),
     "lsl": ("o", "#CC79A7", "large > small > large"),
     "sls": ("D", "#009E73", "small > large > small"),
+    "elastic": ("P", "#56B4E9", "blocks skipped"),
 }
 _RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
