@@ -192,11 +192,12 @@ class Distillation:
                 target = self._parent_tokens(batch)
             losses = self.maps.losses(self._child_tokens(batch), target)
         self.optimizer.zero_grad()
-        losses.mean().backward()
+        loss = losses.mean()
+        loss.backward()
         nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
         self.optimizer.step()
         self.step += 1
-        return float(losses.mean())
+        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on."""

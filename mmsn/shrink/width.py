@@ -80,7 +80,7 @@ def _narrow_block(
     block: Block, basis: Tensor, heads: int, head_dim: int, hidden: int
 ) -> dict[str, Tensor]:
     attn, mlp = block.attn, block.mlp
-    width = len(basis)
+    width, dim = basis.shape
     # (3, heads, head_dim, C): query, key, value of the parent
     qkv, qkv_bias = _reads(attn.qkv, block.norm1, basis)
     qkv = qkv.view(3, attn.num_heads, attn.head_dim, width)
