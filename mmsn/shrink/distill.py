@@ -1,0 +1,308 @@
+"""Distilling a child anchor from its parent, unit by unit, and measuring what it explains.
+
+The child runs on its own tokens. After each of its blocks, its tokens go through a linear map and
+are compared with the parent's after the same unit; the last unit's tokens are the final ones.
+A unit's loss is the share of the parent's variance that stays unexplained, so units weigh alike.
+Labels and classification heads play no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from mmsn.errors import UserError
+from mmsn.files import whole_file
+from mmsn.models.anchor import Anchor
+from mmsn.shrink.child import ChildPlan, unit_outputs
+from mmsn.shrink.images import UnlabeledImages
+from mmsn.stitching.least_squares import GramAccumulator
+
+WARMUP_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """How long and how fast the child learns.
+
+    ``linear_maps`` puts a trained map between child and parent also where their widths are equal;
+    otherwise tokens of equal width are compared as they are. ``bf16`` runs both networks under
+    autocast; losses and weights stay float32.
+    """
+
+    steps: int
+    batch_size: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    seed: int = 0
+    bf16: bool = False
+    linear_maps: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("steps", 0), ("batch_size", 1)):
+            if getattr(self, name) < low:
+                raise UserError(f"{name} {getattr(self, name)} must be at least {low}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise UserError(f"lr {self.lr} must be a positive number")
+
+    def lr_at(self, step: int) -> float:
+        """Linear warm-up over the first twentieth, then half a cosine down to zero."""
+        warmup = max(1, round(WARMUP_SHARE * self.steps))
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class UnitError:
+    """Unexplained share of the parent's variance after parent blocks ``start`` to ``stop``.
+
+    ``mapped`` is that of the distillation's own map (the identity where widths are equal) and can
+    exceed 1. ``linear`` is that of the best affine map, as a stitching layer solved by least
+    squares would have it.
+    """
+
+    start: int
+    stop: int
+    mapped: float
+    linear: float
+
+
+class UnitMaps(nn.Module):
+    """Per unit, the map from the child's tokens to the parent's, and the parent's variance."""
+
+    def __init__(self, plan: ChildPlan, trained: bool) -> None:
+        super().__init__()
+        self.is_trained = trained or plan.is_narrower
+        self.maps = nn.ModuleList(
+            nn.Linear(plan.width, plan.parent_width) if self.is_trained else nn.Identity()
+            for _ in plan.blocks
+        )
+        self.variance: Tensor
+        self.register_buffer("variance", torch.ones(plan.depth))
+
+    @torch.no_grad()
+    def fit(self, child: list[Tensor], parent: list[Tensor]) -> None:
+        """Solve trained maps by least squares, from (B, N, C) tokens after each unit."""
+        for index, (own, target) in enumerate(zip(child, parent, strict=True)):
+            flat = target.reshape(-1, target.shape[-1])
+            self.variance[index] = flat.var(0, correction=0).mean()
+            if self.is_trained:
+                gram = GramAccumulator(own.shape[-1], target.shape[-1])
+                gram.update(own.float(), target.float())
+                solution = gram.solve()
+                unit_map = self.maps[index]
+                assert isinstance(unit_map, nn.Linear)
+                unit_map.weight.copy_(solution.weight)
+                unit_map.bias.copy_(solution.bias)
+
+    def losses(self, child: list[Tensor], parent: list[Tensor]) -> Tensor:
+        """(units,) unexplained shares of a batch, in float32."""
+        errors = [
+            (unit_map(own).float() - target.float()).square().mean()
+            for unit_map, own, target in zip(self.maps, child, parent, strict=True)
+        ]
+        return torch.stack(errors) / self.variance
+
+
+class Distillation:
+    """A child in training: the pieces, one step, and a state that continues exactly.
+
+    Args:
+        parent: frozen, in evaluation mode; never changed.
+        child: trained in place, in evaluation mode as well: dropout and stochastic depth would
+            make a continued run differ from an undisturbed one.
+        calibration: (B, 3, H, W) images from which scales and first maps are taken.
+        identity: whatever else must be equal for a saved state to be continued.
+    """
+
+    def __init__(
+        self,
+        parent: Anchor,
+        child: Anchor,
+        plan: ChildPlan,
+        settings: DistillSettings,
+        calibration: Tensor,
+        identity: Mapping[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.parent, self.child = parent.to(self.device), child.to(self.device).eval()
+        self.plan, self.settings, self.step = plan, settings, 0
+        self.maps = UnitMaps(plan, settings.linear_maps).to(self.device)
+        with torch.no_grad():
+            images = calibration.to(self.device)
+            self.maps.fit(self._child_tokens(images), self._parent_tokens(images))
+        self.optimizer = torch.optim.AdamW(
+            [*child.parameters(), *self.maps.parameters()],
+            lr=settings.lr,
+            betas=(0.9, 0.98),
+            weight_decay=settings.weight_decay,
+        )
+        self.identity = dict(
+            plan=asdict(plan) | {"blocks": list(plan.blocks)},
+            settings=asdict(settings),
+            parent=fingerprint(parent),
+            **(identity or {}),
+        )
+
+    def run(
+        self,
+        images: UnlabeledImages,
+        state_file: Path | None = None,
+        save_every: int = 200,
+        workers: int = 0,
+        on_step: Callable[[int, float], None] = lambda step, loss: None,
+    ) -> None:
+        """Train from the present step to the last.
+
+        Args:
+            images: an endless sequence, so with a seed.
+            state_file: written every ``save_every`` steps, whole or not at all.
+            on_step: called after each step with its count from 1 and the mean unit loss.
+        """
+        size = self.settings.batch_size
+        numbers = range(self.step * size, self.settings.steps * size)
+        for batch in DataLoader(Subset(images, numbers), size, num_workers=workers):
+            loss = self.train_step(batch)
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss of step {self.step} is {loss}: lower lr (now {self.settings.lr})"
+                )
+            if state_file is not None and self.step % save_every == 0:
+                self.save(state_file)
+            on_step(self.step, loss)
+
+    def train_step(self, batch: Tensor) -> float:
+        """One update from (B, 3, H, W) images; the mean unit loss before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr_at(self.step)
+        batch = batch.to(self.device)
+        with self._autocast():
+            with torch.no_grad():
+                target = self._parent_tokens(batch)
+            losses = self.maps.losses(self._child_tokens(batch), target)
+        self.optimizer.zero_grad()
+        loss = losses.mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on."""
+        state = dict(
+            identity=self.identity,
+            step=self.step,
+            child=self.child.state_dict(),
+            maps=self.maps.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+        )
+        with whole_file(path) as part:
+            torch.save(state, part)
+
+    def resume(self, path: Path) -> None:
+        """Continue from a file that ``save`` wrote.
+
+        Raises:
+            UserError: it belongs to a distillation with other settings; the first is named.
+        """
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        for name, value in self.identity.items():
+            if state["identity"].get(name) != value:
+                raise UserError(
+                    f"{str(path)!r} was saved with another {name} "
+                    f"({_difference(state['identity'].get(name), value)}): repeat the command that "
+                    "began it, or delete the file to begin again"
+                )
+        self.step = state["step"]
+        self.child.load_state_dict(state["child"])
+        self.maps.load_state_dict(state["maps"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def _child_tokens(self, images: Tensor) -> list[Tensor]:
+        return unit_outputs(self.child, images, 1)[1:]
+
+    def _parent_tokens(self, images: Tensor) -> list[Tensor]:
+        return unit_outputs(self.parent, images, self.plan.unit)[1:]
+
+
+@torch.no_grad()
+def measure(
+    parent: Anchor,
+    child: Anchor,
+    plan: ChildPlan,
+    images: Dataset,
+    maps: UnitMaps | None = None,
+    batch_size: int = 16,
+) -> list[UnitError]:
+    """Compare child and parent after each unit, in float32, over all ``images``.
+
+    Args:
+        maps: of the distillation. Without them, tokens of equal width are compared as they are,
+            and ``mapped`` is NaN where widths differ.
+    """
+    device = next(child.parameters()).device
+    grams = [GramAccumulator(plan.width, plan.parent_width) for _ in plan.blocks]
+    squares = torch.zeros(plan.depth, dtype=torch.float64, device=device)
+    unit_maps: Any = [nn.Identity() for _ in plan.blocks] if maps is None else maps.maps
+    comparable = maps is not None or not plan.is_narrower
+    for batch in _batches(images, batch_size, device):
+        own = unit_outputs(child, batch, 1)[1:]
+        target = unit_outputs(parent, batch, plan.unit)[1:]
+        for index in range(plan.depth):
+            grams[index].update(own[index], target[index])
+            if comparable:
+                difference = unit_maps[index](own[index]) - target[index]
+                squares[index] += difference.double().square().sum()
+    return [
+        UnitError(
+            start=index * plan.unit,
+            stop=(index + 1) * plan.unit,
+            mapped=float(squares[index] / _energy(gram)) if comparable else math.nan,
+            linear=gram.solve().error,
+        )
+        for index, gram in enumerate(grams)
+    ]
+
+
+def _batches(images: Dataset, size: int, device: torch.device) -> Iterator[Tensor]:
+    for batch in DataLoader(images, size):
+        yield batch.to(device)
+
+
+def _energy(gram: GramAccumulator) -> float:
+    """Squared distance of the target's tokens from their mean, summed."""
+    assert gram.gram is not None
+    target = slice(gram.dim_x, gram.dim_x + gram.dim_y)
+    squares = gram.gram[target, target].diagonal().sum()
+    return float(squares - gram.gram[target, -1].square().sum() / gram.count)
+
+
+def fingerprint(anchor: Anchor) -> str:
+    """Sixteen hexadecimal digits that change with any weight."""
+    digest = hashlib.sha256()
+    for name, value in anchor.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = ((k, before.get(k), now.get(k)) for k in {**before, **now})
+        return ", ".join(f"{k} {old} then, {new} now" for k, old, new in pairs if old != new)
+    return f"{before} then, {now} now"
