@@ -17,6 +17,7 @@ from mmengine.runner import TestLoop
 from rich.progress import Progress, TimeRemainingColumn
 from torch.utils.data import RandomSampler
 
+from mmsn.engine.hooks.cost_hook import TRAINING_COST
 from mmsn.engine.loops import (
     StitchNames,
     prepare_evaluators,
@@ -298,5 +299,6 @@ def make_report(
         of_images=of_images,
         classes=classes,
         software=software_versions(),
+        training=runner.message_hub.get_info(TRAINING_COST, None),
         stitches=stitches,
     )

@@ -7,6 +7,7 @@ from mmsn.models.complexity import (
     segmentor_macs,
     segmentor_params,
     stitched_backbone,
+    training_macs,
     unwrap,
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
@@ -30,5 +31,6 @@ __all__ = [
     "segmentor_macs",
     "segmentor_params",
     "stitched_backbone",
+    "training_macs",
     "unwrap",
 ]
