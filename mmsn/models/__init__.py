@@ -11,7 +11,7 @@ from mmsn.models.complexity import (
     unwrap,
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
-from mmsn.models.depth_heads import DPTDepthHead, FPNDepthHead, UPerDepthHead
+from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UPerDepthHead
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.stitched_vit import StitchedViT
@@ -21,6 +21,7 @@ __all__ = [
     "DPTDepthHead",
     "DepthEstimator",
     "DepthTTAModel",
+    "FCNDepthHead",
     "FPNDepthHead",
     "MultiTaskSegmentor",
     "SILogLoss",

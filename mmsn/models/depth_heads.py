@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmseg.models.decode_heads import DPTHead, FPNHead, UPerHead
+from mmseg.models.decode_heads import DPTHead, FCNHead, FPNHead, UPerHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -110,6 +110,11 @@ class UPerDepthHead(DepthRegression, UPerHead):
 @MODELS.register_module()
 class FPNDepthHead(DepthRegression, FPNHead):
     """Semantic FPN's decoder (Kirillov et al., 2019), regressing depth."""
+
+
+@MODELS.register_module()
+class FCNDepthHead(DepthRegression, FCNHead):
+    """Convolutions on one level, regressing depth; linear with one of size 1 and no activation."""
 
 
 def levels_for(head: nn.Module, levels: Sequence[Level]) -> Sequence[Level]:

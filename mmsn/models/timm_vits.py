@@ -5,14 +5,15 @@ EVA-02, Perception Encoder, ROPE-ViT. Whatever family timm adds to these two wor
 is the only module of the package that knows what the two classes call their parts; timm's own
 methods do the work wherever they can be called alone.
 
-Left out on purpose: hybrids, hierarchical ViTs and parallel blocks; random changes of rotary
-coordinates during training, which anchors that share a pass would draw differently.
+Left out on purpose: hybrids, hierarchical ViTs and parallel blocks. Random changes of rotary
+coordinates during training are off, because the anchors of a stitch would draw different ones.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ Grid = tuple[int, int]
 
 EMBEDDING_PARAMETERS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")
+RANDOM_COORDS = re.compile("rope_.*_coords")
 
 
 class TokenLayout(NamedTuple):
@@ -102,8 +104,10 @@ class EvaViT(PlainViT):
 
     def __init__(self, vit: Any) -> None:
         super().__init__(vit)
-        if vit.rope is not None and not vit.rope_mixed:
-            vit.rope = CachedRope(vit.rope)
+        if vit.rope is not None:
+            vit.rope.aug_active = False  # some families have it by default; see the module
+            if not vit.rope_mixed:
+                vit.rope = CachedRope(vit.rope)
 
     def _positions(self, patches: Tensor) -> Tensor:
         return self.vit._pos_embed(patches)[0]
@@ -186,6 +190,12 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
             f"anchor {model_name!r} is no timm model: timm.list_models('*vit*') and "
             "timm.list_models('deit*') list the plain ViTs"
         )
+    random_coords = [name for name in options if RANDOM_COORDS.fullmatch(name)]
+    if random_coords:
+        raise UserError(
+            f"anchor {model_name!r} has {', '.join(random_coords)}, but the anchors of a stitch "
+            "share one grid: leave it out"
+        )
     try:
         vit = _create(model_name, pretrained, options)
     except TypeError as error:
@@ -209,11 +219,6 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
         raise UserError(
             f"anchor {model_name!r} has patch_drop_rate, but dense heads need every patch: "
             "leave it out"
-        )
-    if getattr(getattr(vit, "rope", None), "aug_active", False):
-        raise UserError(
-            f"anchor {model_name!r} has rope_shift_coords, rope_jitter_coords or "
-            "rope_rescale_coords, but the anchors of a stitch share one grid: leave them out"
         )
     for part in CLASSIFICATION_PARTS:
         if getattr(vit, part, None) is not None:

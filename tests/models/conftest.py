@@ -12,6 +12,16 @@ def tiny_anchor(dim, depth, **options):
     )
 
 
+def tiny_eva(dim, depth, name="vit_small_plus_patch16_dinov3_qkvb", **options):
+    """A DINOv3 with SwiGLU of this width and depth, one class token, four registers, two heads.
+
+    Its layer scales are 1, where published ones start at 1e-5 and hide the blocks.
+    """
+    return dict(
+        model_name=name, embed_dim=dim, depth=depth, num_heads=2, init_values=1.0, **options
+    )
+
+
 @pytest.fixture
 def build():
     """Make a stitched backbone of depths (4, 8), widths (16, 24) unless told otherwise."""
