@@ -39,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
     from mmsn.evaluation import (
-        Comparison,
         ParetoReport,
+        Reference,
         markdown_table,
         plot_pareto,
         text_table,
@@ -68,14 +68,14 @@ def main(argv: list[str] | None = None) -> int:
         for ending in ("png", "svg"):
             plot_pareto(reports, out / f"{name}.{ending}", metric, alone, axis=axis)
         write_page(reports, out / f"{name}.html", metric, axis, alone)
-    comparison = Comparison.of(reports, metric)
-    sections = [f"## {r.title}\n\n{markdown_table(r, comparison)}" for r in reports]
+    reference = Reference.of(reports, metric)
+    sections = [f"## {r.title}\n\n{markdown_table(r, reference)}" for r in reports]
     (out / "pareto.md").write_text("\n".join(sections))
     for what in ("image_size", "classes", "of_images"):
         if len({str(getattr(report, what)) for report in reports}) > 1:
             print(f"note: these runs differ in {what}, so their numbers do not compare")
     for report in reports:
-        print(text_table(report, comparison))
+        print(text_table(report, reference))
     print(f"wrote {', '.join(sorted(path.name for path in out.glob('pareto*.*')))} in {out}")
     return 0
 

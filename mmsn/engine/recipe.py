@@ -26,9 +26,9 @@ from rich.console import Console
 
 from mmsn.errors import UserError
 from mmsn.evaluation import (
-    Comparison,
     DepthMetric,
     ParetoReport,
+    Reference,
     plot_pareto,
     shown,
     text_table,
@@ -192,7 +192,7 @@ def stitch_from_anchors(
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 
     console.rule("result")
-    print(text_table(report, Comparison.of([report], metric)))
+    print(text_table(report, Reference.of([report], metric)))
     for name, (gflops, value) in alone.items():
         print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:

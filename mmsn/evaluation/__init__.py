@@ -12,14 +12,14 @@ from mmsn.evaluation.metric_names import LOWER_IS_BETTER, lower_is_better, shown
 from mmsn.evaluation.page import pareto_figure, write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import ParetoReport, StitchResult, Training
-from mmsn.evaluation.tables import Comparison, markdown_table, text_table
+from mmsn.evaluation.tables import Reference, markdown_table, text_table
 
 __all__ = [
     "DEPTH_METRICS",
     "LOWER_IS_BETTER",
-    "Comparison",
     "DepthMetric",
     "ParetoReport",
+    "Reference",
     "StitchResult",
     "Training",
     "class_gains",

@@ -17,7 +17,7 @@ from mmsn.evaluation.curve import class_frontier, class_gains, frontier
 from mmsn.evaluation.metric_names import metric_label, shown
 from mmsn.evaluation.plot import KIND_STYLES, axis_label, run_colors
 from mmsn.evaluation.report import Axis, ParetoReport, StitchResult
-from mmsn.evaluation.tables import Comparison
+from mmsn.evaluation.tables import Reference
 
 _SYMBOLS = {
     "anchor": "square",
@@ -115,14 +115,14 @@ def write_page(
     plot = figure.to_html(
         full_html=False, include_plotlyjs=True, post_script=_CLICK, config=_CONFIG
     )
-    comparison = Comparison.of(reports, metric)
+    reference = Reference.of(reports, metric)
     title = html.escape(" | ".join(report.title for report in reports))
     body = [
         f"<h1>{title}</h1>",
         plot,
         "<p><span id='hint'>click a point to copy the line that selects it:</span> "
         "<code id='chosen'>model.backbone.set_stitch(...)</code></p>",
-        *(_tables(report, comparison) for report in reports),
+        *(_tables(report, reference) for report in reports),
     ]
     text = (
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
@@ -188,8 +188,8 @@ def _hover(result: StitchResult) -> str:
     return "<br>".join(lines)
 
 
-def _tables(report: ParetoReport, comparison: Comparison) -> str:
-    metric = comparison.metric
+def _tables(report: ParetoReport, reference: Reference) -> str:
+    metric = reference.metric
     rows = [
         f"<h2>{html.escape(report.title)}</h2><p>{report.images} of {report.of_images} images; "
         f"FLOPs at {report.image_size[0]}x{report.image_size[1]}.</p>",
@@ -203,7 +203,7 @@ def _tables(report: ParetoReport, comparison: Comparison) -> str:
             f"<td>{shown(r.metrics[metric])}</td></tr>"
         )
     rows.append("</table>")
-    rows += [f"<p>{html.escape(line)}</p>" for line in comparison.numbers(report)]
+    rows += [f"<p>{html.escape(line)}</p>" for line in reference.numbers(report)]
     gains = class_gains(report)
     if gains:
         heads = "".join(f"<th>{r.macs / 1e9:.4g} G</th>" for r in class_frontier(report))

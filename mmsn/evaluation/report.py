@@ -37,6 +37,11 @@ class Latency(BaseModel):
             raise ValueError(f"p90_ms {self.p90_ms} is below p50_ms {self.p50_ms}")
         return self
 
+    @property
+    def spread(self) -> float:
+        """How much more the 90th percentile is than the median, as a share of the median."""
+        return self.p90_ms / self.p50_ms - 1
+
 
 class LatencySetting(BaseModel):
     """What latencies were measured with; they compare only with others of the same setting."""

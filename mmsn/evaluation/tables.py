@@ -23,7 +23,7 @@ from mmsn.evaluation.report import ParetoReport
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Reference:
     """What several runs are compared by: one metric, one range of budgets, one reference point.
 
     Numbers of different comparisons do not compare.
@@ -35,7 +35,7 @@ class Comparison:
     worst: float
 
     @classmethod
-    def of(cls, reports: Sequence[ParetoReport], metric: str | None = None) -> Comparison:
+    def of(cls, reports: Sequence[ParetoReport], metric: str | None = None) -> Reference:
         """The range that all reports cover; the worst value is 0, or the highest where low is good.
 
         Args:
@@ -71,10 +71,10 @@ class Comparison:
         return lines
 
 
-def markdown_table(report: ParetoReport, comparison: Comparison | None = None) -> str:
+def markdown_table(report: ParetoReport, reference: Reference | None = None) -> str:
     """The Pareto frontier as a Markdown table, and the curve's numbers below it."""
-    comparison = comparison or Comparison.of([report])
-    metric = comparison.metric
+    reference = reference or Reference.of([report])
+    metric = reference.metric
     lines = [
         f"| stitch | kind | segments | GFLOPs | M params | {metric} |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -84,14 +84,14 @@ def markdown_table(report: ParetoReport, comparison: Comparison | None = None) -
         f"| {r.params / 1e6:.4g} | {shown(r.metrics[metric])} |"
         for r in frontier(report.stitches, metric)
     ]
-    lines += ["", *(f"- {line}" for line in comparison.numbers(report))]
+    lines += ["", *(f"- {line}" for line in reference.numbers(report))]
     return "\n".join(lines) + "\n"
 
 
-def text_table(report: ParetoReport, comparison: Comparison | None = None) -> str:
+def text_table(report: ParetoReport, reference: Reference | None = None) -> str:
     """All stitches by cost, the Pareto frontier starred, and the curve's numbers below."""
-    comparison = comparison or Comparison.of([report])
-    metric = comparison.metric
+    reference = reference or Reference.of([report])
+    metric = reference.metric
     best = {result.id for result in frontier(report.stitches, metric)}
     title = f"{report.title}: FLOPs are multiply-accumulates at {report.image_size}"
     table = Table(title=escape(title))
@@ -109,4 +109,4 @@ def text_table(report: ParetoReport, comparison: Comparison | None = None) -> st
         )
     text = io.StringIO()
     Console(file=text, width=110).print(table)
-    return text.getvalue() + "".join(f"{line}\n" for line in comparison.numbers(report))
+    return text.getvalue() + "".join(f"{line}\n" for line in reference.numbers(report))

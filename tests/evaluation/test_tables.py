@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmsn.evaluation import Comparison, markdown_table, text_table
+from mmsn.evaluation import Reference, markdown_table, text_table
 from tests.evaluation.reports import depth_report, report, result
 
 
@@ -42,10 +42,10 @@ def test_both_numbers_are_given_with_their_definitions():
 def test_several_runs_are_compared_over_the_budgets_that_all_of_them_cover():
     one = report(result(0, 2 * 10**9, 10.0), result(1, 10 * 10**9, 20.0))
     other = report(result(0, 4 * 10**9, 5.0), result(1, 8 * 10**9, 30.0))
-    comparison = Comparison.of([one, other])
-    assert comparison.budgets == (4e9, 10e9)
-    assert "budget: 10.00 (mean over all budgets from 4 to 10" in comparison.numbers(one)[0]
-    assert "budget: 13.33 (" in comparison.numbers(other)[0]  # (4 x 5 + 2 x 30) / 6
+    reference = Reference.of([one, other])
+    assert reference.budgets == (4e9, 10e9)
+    assert "budget: 10.00 (mean over all budgets from 4 to 10" in reference.numbers(one)[0]
+    assert "budget: 13.33 (" in reference.numbers(other)[0]  # (4 x 5 + 2 x 30) / 6
 
 
 def test_a_report_without_both_anchors_has_no_mean_over_budgets():
@@ -57,8 +57,8 @@ def test_a_value_that_is_not_a_number_takes_no_part():
     mine = report(
         result(0, 10**9, float("nan")), result(1, 2 * 10**9, 5.0), result(2, 3 * 10**9, 7.0)
     )
-    assert Comparison.of([mine]).budgets == (2e9, 3e9)
-    assert Comparison.of([report(result(0, 5, float("nan")), result(1, 9, 1.0))]).budgets is None
+    assert Reference.of([mine]).budgets == (2e9, 3e9)
+    assert Reference.of([report(result(0, 5, float("nan")), result(1, 9, 1.0))]).budgets is None
 
 
 def test_titles_and_metrics_are_shown_as_they_are():
