@@ -17,9 +17,9 @@ from mmsn.stitching import Stitch, budget_groups, default_step, draw, resolve
 class FLOPsConstrainedSamplingHook(Hook):
     """Draw a budget group, then a stitch in it, before each training iteration.
 
-    The draw depends on seed and iteration alone, so ranks agree without talking and a resumed run
-    draws what an undisturbed one would. Once the iteration is over, the backbone runs again the
-    stitch that its user has set: evaluation never sees a drawn one.
+    The draw depends only on seed and iteration, so ranks agree without communication and a resumed
+    run draws the same stitches as an uninterrupted one. After the iteration, the backbone returns
+    to the stitch that its user has set: evaluation never runs a drawn one.
 
     Args:
         step: width of a budget group in GFLOPs (multiply-accumulates / 1e9). By default a third
