@@ -7,7 +7,7 @@ from mmsn.engine import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching import LayerKey
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from mmsn.models import activation_bytes
 from mmsn.models.tracing import LiveBytes
 from tests.deploy.tiny import tiny_model
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 
 def anchors(small, large, **options):
