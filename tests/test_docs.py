@@ -24,7 +24,7 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 import mmsn
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config, tiny_model, tiny_report
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 LEAVES = {p.name for p in ROOT.glob("configs/*/*.py")}

@@ -43,7 +43,7 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
         step: in multiply-accumulates, not negative.
 
     Returns:
-        Groups from cheap to dear, each a tuple of ids from cheap to dear.
+        Groups in ascending order of MACs, each a tuple of ids in ascending order of MACs.
     """
     if not macs:
         raise UserError("there are no stitches to group")

@@ -18,7 +18,7 @@ from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, segmentor_params
 from tests.conftest import ROOT
 from tests.deploy.tiny import SIZE, tiny_config, tiny_model, tiny_report
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.conftest import tiny_anchor, tiny_eva
+from tests.tiny import tiny_anchor, tiny_eva
 
 CHAIN = [tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)]
 

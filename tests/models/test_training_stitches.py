@@ -5,7 +5,7 @@ import torch
 
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 SIZE = 32
 

@@ -97,6 +97,7 @@ def test_mim_itself_agrees(site: Path, tmp_path: Path) -> None:
     assert (Path(out.splitlines()[-1]) / ".mim" / "tools" / "train.py").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mim") is None, reason="mim is not installed")
 def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
     mim = (sys.executable, "-m", "mim", "run", "mmsn")
