@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
 from mmsn.models.context_local import ContextLocal
-from mmsn.models.prefix_sharing import Level, PassState, SharedPasses
+from mmsn.models.prefix_sharing import Level, PassState, SharedPass, SharedPasses
 from mmsn.registry import MODELS
 from mmsn.stitching import (
     CostModel,
@@ -140,7 +140,7 @@ class StitchedViT(BaseModule):
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
         self._in_use: ContextLocal[Stitch] = ContextLocal()
-        self._shared: ContextLocal[SharedPasses] = ContextLocal()
+        self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
     @property
     def stitch(self) -> Stitch:
@@ -154,36 +154,36 @@ class StitchedViT(BaseModule):
             UserError: an id that the space does not have.
         """
         self._stitch = self.space[stitch_id]
-        self._begin_sharing(self._stitch)
 
     @contextmanager
-    def use_stitch(self, stitch_id: int) -> Iterator[Stitch]:
-        """Run a stitch inside a ``with`` block, whatever other threads run meanwhile."""
-        with self._in_use.use(self.space[stitch_id]) as stitch:
-            self._begin_sharing(stitch)
+    def use_stitch(self, stitch_id: int, passes: SharedPasses | None = None) -> Iterator[Stitch]:
+        """Run a stitch inside a ``with`` block, whatever other threads run meanwhile.
+
+        With ``passes`` of ``share_prefixes`` it shares the work of the stitches before it.
+        """
+        stitch = self.space[stitch_id]
+        shared = None if passes is None else passes.begin(stitch)
+        with self._in_use.use(stitch), self._shared.use(shared):
             yield stitch
 
-    def _begin_sharing(self, stitch: Stitch) -> None:
-        shared = self._shared.get()
-        if shared is not None:
-            shared.begin(stitch)
+    def trie(self, ids: Iterable[int]) -> Trie:
+        """The routes of stitches in evaluation mode, in the order in which they share most."""
+        return Trie(self.space, ids, self.out_indices, self.eval_levels)
 
-    @contextmanager
-    def share_prefixes(self, ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
-        """Inside the ``with`` block, run stitches on the same inputs, shared beginnings once.
+    def share_prefixes(self, stitches: Trie | Iterable[int]) -> SharedPasses:
+        """What stitches need to run shared beginnings once on the same sequence of inputs.
 
-        Yields the ids in the order in which most is shared; choose each with ``use_stitch`` or
-        ``set_stitch``, then run it on the same sequence of inputs as the others. Results are bit
-        for bit those of each stitch alone.
+        Make one per batch; a trie that was made before spares the time to build it. Run each
+        stitch in ``with backbone.use_stitch(stitch_id, passes)``, best in the order of
+        ``passes.trie.order``. Results are bit for bit those of each stitch alone.
 
         Raises:
             RuntimeError: in training mode.
         """
         if self.training:
             raise RuntimeError("stitches share work in evaluation mode only: call model.eval()")
-        trie = Trie(self.space, ids, self.out_indices, self.eval_levels)
-        with self._shared.use(SharedPasses(trie, self._begin, self._advance)):
-            yield trie.order
+        trie = stitches if isinstance(stitches, Trie) else self.trie(stitches)
+        return SharedPasses(trie, self._begin, self._advance)
 
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
@@ -237,7 +237,7 @@ class StitchedViT(BaseModule):
         """
         shared = self._shared.get()
         if shared is not None and not self.training:
-            return tuple(shared.forward(image, self.stitch.id))
+            return tuple(shared.forward(image))
         stitch = self.stitch
         levels = self.train_levels if self.training else self.eval_levels
         state = self._begin(image, stitch.segments[0].anchor)
