@@ -17,32 +17,27 @@ from mmengine.runner import TestLoop
 from rich.progress import Progress, TimeRemainingColumn
 from torch.utils.data import RandomSampler
 
-from mmsn.engine.hooks.cost_hook import TRAINING_COST
-from mmsn.engine.loops import (
-    StitchNames,
-    prepare_evaluators,
-    quiet,
-    run_batch,
-    scalars,
-)
-from mmsn.errors import UserError
-from mmsn.evaluation.chunks import (
+from mmsn.engine.chunks import (
     ChunkStore,
     Results,
     fingerprint_of_data,
     fingerprint_of_model,
     sha256_of,
 )
+from mmsn.engine.hooks.cost_hook import TRAINING_COST
+from mmsn.engine.loops import StitchLoop, quiet, scalars
+from mmsn.errors import UserError
 from mmsn.evaluation.curve import frontier
 from mmsn.evaluation.latency import measure_latency
 from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
 from mmsn.evaluation.tables import text_table
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.registry import LOOPS
+from mmsn.stitching.selection import StitchNames
 
 
 @LOOPS.register_module()
-class ParetoTestLoop(TestLoop):
+class ParetoTestLoop(StitchLoop, TestLoop):
     """Test of many stitches, with a report of accuracy against FLOPs.
 
     Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
@@ -85,7 +80,7 @@ class ParetoTestLoop(TestLoop):
 
     def run(self) -> dict:
         """Test; returns the flat metrics and writes the report."""
-        prepare_evaluators(self, self.budgets)
+        self.prepare(self.budgets)
         self._store = ChunkStore(
             Path(self.runner.work_dir) / "partial", self._identity(), get_rank()
         )
@@ -138,7 +133,7 @@ class ParetoTestLoop(TestLoop):
         if idx < self._batches_done:
             return
         self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = run_batch(self, data_batch, self.runner.model.test_step)
+        outputs = self.run_batch(data_batch, self.runner.model.test_step)
         self.runner.call_hook(
             "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )

@@ -119,10 +119,10 @@ def test_stitches_share_their_beginnings_when_images_are_flipped(test_cfg):
             alone[stitch] = predict(model, image)
     apart = len(calls)
     calls.clear()
-    with backbone.share_prefixes(ids) as order:
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                assert torch.equal(predict(model, image), alone[stitch]), stitch
+    passes = backbone.share_prefixes(ids)
+    for stitch in passes.trie.order:
+        with backbone.use_stitch(stitch, passes):
+            assert torch.equal(predict(model, image), alone[stitch]), stitch
     assert len(calls) < apart
 
 

@@ -62,13 +62,13 @@ def test_several_stitches_share_what_they_have_in_common(build):
         {k for k, p in taken_from(whole, build, [i]).named_parameters()} for i in small.space.ids
     ]
     assert {k for k, p in small.named_parameters()} == set.union(*names)
-    with small.share_prefixes(small.space.ids) as order:
-        for stitch in order:
-            with small.use_stitch(stitch), whole.use_stitch(stitch):
-                shared = small(image)
-            with whole.use_stitch(stitch):
-                alone = whole(image)
-            assert all(torch.equal(a, b) for a, b in zip(shared, alone, strict=True))
+    passes = small.share_prefixes(small.space.ids)
+    for stitch in passes.trie.order:
+        with small.use_stitch(stitch, passes):
+            shared = small(image)
+        with whole.use_stitch(stitch):
+            alone = whole(image)
+        assert all(torch.equal(a, b) for a, b in zip(shared, alone, strict=True))
     assert copy.deepcopy(small).stitch == small.stitch
 
 
