@@ -1,11 +1,16 @@
 """What OpenMMLab's Runner calls: hooks and loops."""
 
-from mmsn.engine.hooks import FLOPsConstrainedSamplingHook, StitchInitHook
+from mmsn.engine.hooks import (
+    AtomicCheckpointHook,
+    FLOPsConstrainedSamplingHook,
+    StitchInitHook,
+)
 from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.engine.loops import ParetoValLoop
 from mmsn.engine.pareto import ParetoTestLoop
 
 __all__ = [
+    "AtomicCheckpointHook",
     "FLOPsConstrainedSamplingHook",
     "ParetoTestLoop",
     "ParetoValLoop",

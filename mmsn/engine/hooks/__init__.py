@@ -1,6 +1,7 @@
 """What happens before training and around each of its iterations."""
 
+from mmsn.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mmsn.engine.hooks.sampling_hook import FLOPsConstrainedSamplingHook
 from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
 
-__all__ = ["FLOPsConstrainedSamplingHook", "StitchInitHook"]
+__all__ = ["AtomicCheckpointHook", "FLOPsConstrainedSamplingHook", "StitchInitHook"]
