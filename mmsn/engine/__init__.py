@@ -2,7 +2,10 @@
 
 from mmsn.engine.hooks import (
     AtomicCheckpointHook,
+    FiniteHook,
     FLOPsConstrainedSamplingHook,
+    LabelHook,
+    RankCheckHook,
     StitchInitHook,
 )
 from mmsn.engine.initialize import solve_stitching_layers
@@ -12,8 +15,11 @@ from mmsn.engine.pareto import ParetoTestLoop
 __all__ = [
     "AtomicCheckpointHook",
     "FLOPsConstrainedSamplingHook",
+    "FiniteHook",
+    "LabelHook",
     "ParetoTestLoop",
     "ParetoValLoop",
+    "RankCheckHook",
     "StitchInitHook",
     "solve_stitching_layers",
 ]

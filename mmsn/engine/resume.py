@@ -64,7 +64,7 @@ def latest_checkpoint(
 
 
 def _find(work_dir: Path, template: str, folder: Path) -> str | None:
-    faults = []
+    faults: list[str] = []
     for path in _candidates(work_dir, template, folder):
         damage = damage_of(path)
         if damage is None:

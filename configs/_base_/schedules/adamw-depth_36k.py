@@ -42,5 +42,8 @@ default_hooks = dict(
         type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=4000, max_keep_ckpts=2
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

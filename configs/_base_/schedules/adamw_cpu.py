@@ -20,6 +20,9 @@ default_hooks = dict(
         type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=100, max_keep_ckpts=1
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
 randomness = dict(seed=0)

@@ -21,5 +21,8 @@ default_hooks = dict(
         type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

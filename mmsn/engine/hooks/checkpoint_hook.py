@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
+from mmsn.engine.accumulation import is_accumulating, optim_wrappers
 from mmsn.engine.resume import latest_checkpoint
 from mmsn.errors import UserError
 from mmsn.files import remove_leftovers, write_bytes, write_text
@@ -51,6 +52,12 @@ class AtomicCheckpointHook(CheckpointHook):
     - ``resume=True`` without ``load_from`` continues from the newest checkpoint that is whole.
     """
 
+    # What the base class sets without a type.
+    file_backend: Any
+    keep_ckpt_ids: deque[int]
+    last_ckpt: str | None
+    backend_args: dict[str, Any] | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         local = "://" not in str(self.out_dir or "")
@@ -83,7 +90,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             remove_leftovers(self.out_dir, self.filename_tmpl.format("*"))
             remove_leftovers(runner.work_dir, "last_checkpoint")
-        counts = max(w._accumulative_counts for w in _wrappers(runner.optim_wrapper))
+        counts = max(w._accumulative_counts for w in optim_wrappers(runner.optim_wrapper))
         if self.by_epoch:
             if len(runner.train_dataloader) % counts:
                 runner.logger.warning(
@@ -106,13 +113,13 @@ class AtomicCheckpointHook(CheckpointHook):
         is_last = self.save_last and self.is_last_train_iter(runner)
         if self.every_n_train_iters(runner, self.interval, self.save_begin):
             self._is_overdue = True
-        if is_last or (self._is_overdue and not _is_accumulating(runner.optim_wrapper)):
+        if is_last or (self._is_overdue and not is_accumulating(runner.optim_wrapper)):
             runner.logger.info(f"Saving checkpoint at {runner.iter + 1} iterations")
             self._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         is_last = not self.by_epoch and step >= runner.max_iters
-        if not self.by_epoch and not is_last and _is_accumulating(runner.optim_wrapper):
+        if not self.by_epoch and not is_last and is_accumulating(runner.optim_wrapper):
             self._is_overdue = True  # a new best one, found by a validation within a step
             return
         self._is_overdue = False
@@ -187,25 +194,14 @@ class _RemovesLater:
     """A file backend that only notes what shall be removed."""
 
     def __init__(self, backend: Any) -> None:
-        self._backend, self.paths = backend, []
+        self._backend = backend
+        self.paths: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
+        """Note a file or folder."""
         self.paths.append(path)
 
     rmtree = remove
-
-
-def _wrappers(optim_wrapper: Any) -> list[Any]:
-    """The optimizer wrappers of a model: several where ``OptimWrapperDict`` holds them."""
-    return list(optim_wrapper.values()) if hasattr(optim_wrapper, "values") else [optim_wrapper]
-
-
-def _is_accumulating(optim_wrapper: Any) -> bool:
-    """Whether gradients are held that no optimizer step has used yet."""
-    return any(
-        wrapper._accumulative_counts > 1 and not wrapper.should_update()
-        for wrapper in _wrappers(optim_wrapper)
-    )
