@@ -92,7 +92,7 @@ def convert_snnetv2(
             reports.append(KeyReport("mapped", key, prefix + target, ""))
         elif _INDEX.fullmatch(inner):
             table = state.get(key.replace("_index", "_bias_table"))
-            if table is not None and _is_square_index(value, len(table)):
+            if table is not None and table.dim() and _is_square_index(value, len(table)):
                 reason = "computed from the grid"
                 reports.append(KeyReport("dropped", key, "", reason))
             else:
@@ -145,6 +145,8 @@ def _rename(key: str) -> str | None:
 
 
 def _is_square_index(index: Tensor, table_length: int) -> bool:
+    if index.dim() != 2:  # for example a single number in a damaged file
+        return False
     side = math.isqrt(max(len(index) - 1, 0))  # the first token is the class token
     grid = (side, side)
     if side * side + 1 != len(index) or num_relative_positions(grid) != table_length:

@@ -21,9 +21,10 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 
+from mmsn.engine.resume import is_whole, latest_checkpoint
 from mmsn.errors import UserError
 from mmsn.evaluation import (
     DepthMetric,
@@ -34,6 +35,7 @@ from mmsn.evaluation import (
     text_table,
 )
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
+from mmsn.files import write_text
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
@@ -86,13 +88,13 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
             "or delete that folder to begin anew"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(identity)
+    write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
     config.work_dir = str(folder)
     final = folder / f"iter_{config.train_cfg.max_iters}.pth"
-    if not final.is_file():
-        latest = find_latest_checkpoint(str(folder))
+    if not is_whole(final):  # there, but cut off, is not finished
+        latest = latest_checkpoint(folder)
         config.resume = latest is not None
         config.load_from = latest or config.get("load_from")
         ShortRunner.from_cfg(config).train()

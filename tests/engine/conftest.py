@@ -63,7 +63,7 @@ def config(shapes, tmp_path):
             test_cfg=dict(type="mmsn.ParetoTestLoop"),
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False),
-                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2),
+                checkpoint=dict(type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=2),
             ),
             custom_hooks=[
                 dict(type="mmsn.StitchInitHook", num_images=6),
