@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from timm.layers import Mlp
+from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -133,9 +133,15 @@ def _scaled(value: Tensor, scale: nn.Module) -> Tensor:
 
 def _refuse_unknown_parts(vit: VisionTransformer) -> None:
     block = vit.blocks[0]
+    if not isinstance(vit, VisionTransformer) or type(block) is not Block:
+        raise UserError(
+            f"a {type(vit).__name__} of {type(block).__name__} modules cannot be narrowed: start "
+            "from 'random' weights"
+        )
     known = {
-        "blocks": type(block) is Block,
         "MLP": type(block.mlp) is Mlp and isinstance(block.mlp.norm, nn.Identity),
+        "attention": type(block.attn) is Attention,
+        "layers without bias": block.attn.proj.bias is not None and block.mlp.fc2.bias is not None,
         "norm": isinstance(block.norm1, nn.LayerNorm) and block.norm1.bias is not None,
         "norm before the first block": isinstance(vit.norm_pre, nn.Identity),
         "norm after the patches": isinstance(vit.patch_embed.norm, nn.Identity),
