@@ -413,6 +413,7 @@ def test_the_command_continues_where_it_was_stopped(command, monkeypatch, capsys
         (["--batch-size", "0"], {}, "batch_size 0 must be at least 1"),
         (["--width", "16", "--identity"], {}, "width 16 and 24 cannot be compared without"),
         (["--held-out", "1"], {}, "too few images to compare child and parent"),
+        (["--device", "toaster"], {}, "--device 'toaster': Expected one of cpu"),
         (["--lr", "nan"], {}, "lr nan must be a positive number"),
         ([], dict(out="child.pth"), r"child\.pth' must end in \.safetensors"),
     ],

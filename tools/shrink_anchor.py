@@ -122,6 +122,10 @@ def main(argv: list[str] | None = None) -> None:
     options = _timm_options(args.timm_options)
     img_size = args.parent_size or shrink.native_size(args.model, **options)
     parent = shrink.load_parent(args.model, args.checkpoint, args.prefix, img_size, **options)
+    try:
+        parent = parent.to(args.device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises either
+        raise UserError(f"--device {args.device!r}: {str(error).splitlines()[0]}") from error
     plan = shrink.plan_child(parent, args.depth, _blocks(args.blocks), args.width, args.heads)
     options = shrink.child_options(plan, options)
 

@@ -195,6 +195,7 @@ def start_child(
     if plan.is_narrower:
         if images is None:
             raise UserError("a narrower start needs images: give some, or start='random'")
+        images = images.to(next(parent.parameters()).device)
         chunks = (unit_outputs(parent, part, plan.unit) for part in images.split(CHUNK))
         basis = principal_basis(chain.from_iterable(chunks), plan.width)
         state = narrow_state(parent.vit, basis, plan.heads, child.vit)
