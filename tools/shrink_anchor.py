@@ -74,21 +74,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     distill.add_argument(
         "--image-size", nargs=2, type=int, metavar=("H", "W"), help="(default: the parent's)"
     )
-    distill.add_argument("--held-out", type=int, default=64, metavar="N", help="images to measure")
+    distill.add_argument("--held-out", type=int, default=128, metavar="N", help="images to measure")
     distill.add_argument("--batch-size", type=int, default=16)
-    distill.add_argument("--lr", type=float, default=1e-3)
+    distill.add_argument("--lr", type=float, default=5e-4)
     distill.add_argument("--weight-decay", type=float, default=0.0)
     distill.add_argument(
-        "--linear-maps",
+        "--identity",
         action="store_true",
-        help="compare tokens through trained maps also at equal width",
+        help="compare tokens of equal width as they are, without trained linear maps",
     )
     distill.add_argument("--seed", type=int, default=0)
     distill.add_argument("--device", default="cpu")
     distill.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     distill.add_argument("--workers", type=int, default=0, help="processes that read images")
     distill.add_argument(
-        "--calibration", type=int, default=32, metavar="N", help="images for scales and first maps"
+        "--calibration", type=int, default=128, metavar="N", help="images for scales and first maps"
     )
     distill.add_argument("--save-every", type=int, default=200, metavar="STEPS")
     return parser.parse_args(argv)
@@ -115,13 +115,17 @@ def main(argv: list[str] | None = None) -> None:
         weight_decay=args.weight_decay,
         seed=args.seed,
         bf16=args.bf16,
-        linear_maps=args.linear_maps,
+        identity=args.identity,
     )
     if settings.steps and not args.images:
         raise UserError(f"--distill-steps {settings.steps} needs --images")
     options = _timm_options(args.timm_options)
     img_size = args.parent_size or shrink.native_size(args.model, **options)
     parent = shrink.load_parent(args.model, args.checkpoint, args.prefix, img_size, **options)
+    try:
+        parent = parent.to(args.device)
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises either
+        raise UserError(f"--device {args.device!r}: {str(error).splitlines()[0]}") from error
     plan = shrink.plan_child(parent, args.depth, _blocks(args.blocks), args.width, args.heads)
     options = shrink.child_options(plan, options)
 
@@ -212,10 +216,8 @@ def _table(units: list[UnitError], images: int) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"share of the parent's variance left unexplained, {images} held-out images"
-    )
-    for name in ("parent's blocks", "as distilled", "best affine map"):
+    table = Table(title=f"unexplained variance, {images} held-out images")
+    for name in ("parent's blocks", "as distilled", "least squares"):
         table.add_column(name, justify="right")
     for unit in units:
         table.add_row(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from mmsn.models.anchor import Anchor
 from mmsn.shrink.width import narrow_state, principal_basis
 
 STARTS = ("parent", "random")
+CHUNK = 8  # images at a time, for memory
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,9 @@ def start_child(
     if plan.is_narrower:
         if images is None:
             raise UserError("a narrower start needs images: give some, or start='random'")
-        basis = principal_basis(unit_outputs(parent, images, plan.unit), plan.width)
+        images = images.to(next(parent.parameters()).device)
+        chunks = (unit_outputs(parent, part, plan.unit) for part in images.split(CHUNK))
+        basis = principal_basis(chain.from_iterable(chunks), plan.width)
         state = narrow_state(parent.vit, basis, plan.heads, child.vit)
     child.vit.load_state_dict(pick_blocks(state, plan.blocks))
     return child, basis

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,17 @@ WARMUP_SHARE = 0.05
 class DistillSettings:
     """How long and how fast the child learns.
 
-    ``linear_maps`` puts a trained map between child and parent also where their widths are equal;
-    otherwise tokens of equal width are compared as they are. ``bf16`` runs both networks under
-    autocast; losses and weights stay float32.
+    ``identity`` compares tokens of equal width as they are, without trained maps. ``bf16`` runs
+    both networks under autocast; losses and weights stay float32.
     """
 
     steps: int
     batch_size: int = 16
-    lr: float = 1e-3
+    lr: float = 5e-4
     weight_decay: float = 0.0
     seed: int = 0
     bf16: bool = False
-    linear_maps: bool = False
+    identity: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 0), ("batch_size", 1)):
@@ -66,9 +65,9 @@ class DistillSettings:
 class UnitError:
     """Unexplained share of the parent's variance after parent blocks ``start`` to ``stop``.
 
-    ``mapped`` is that of the distillation's own map (the identity where widths are equal) and can
-    exceed 1. ``linear`` is that of the best affine map, as a stitching layer solved by least
-    squares would have it.
+    ``mapped`` is that of the distillation's own map, or of none, and can exceed 1. ``linear`` is
+    that of an affine map, as a stitching layer solved by least squares would have it: solved on
+    one half of the images and measured on the other, both ways.
     """
 
     start: int
@@ -80,28 +79,35 @@ class UnitError:
 class UnitMaps(nn.Module):
     """Per unit, the map from the child's tokens to the parent's, and the parent's variance."""
 
-    def __init__(self, plan: ChildPlan, trained: bool) -> None:
+    def __init__(self, plan: ChildPlan, identity: bool) -> None:
         super().__init__()
-        self.is_trained = trained or plan.is_narrower
+        if identity and plan.is_narrower:
+            raise UserError(
+                f"identity: tokens of width {plan.width} and {plan.parent_width} cannot be "
+                "compared without a map"
+            )
+        self.plan, self.is_identity = plan, identity
         self.maps = nn.ModuleList(
-            nn.Linear(plan.width, plan.parent_width) if self.is_trained else nn.Identity()
+            nn.Identity() if identity else nn.Linear(plan.width, plan.parent_width)
             for _ in plan.blocks
         )
         self.variance: Tensor
         self.register_buffer("variance", torch.ones(plan.depth))
 
     @torch.no_grad()
-    def fit(self, child: list[Tensor], parent: list[Tensor]) -> None:
-        """Solve trained maps by least squares, from (B, N, C) tokens after each unit."""
-        for index, (own, target) in enumerate(zip(child, parent, strict=True)):
-            flat = target.reshape(-1, target.shape[-1])
-            self.variance[index] = flat.var(0, correction=0).mean()
-            if self.is_trained:
-                gram = GramAccumulator(own.shape[-1], target.shape[-1])
-                gram.update(own.float(), target.float())
+    def fit(self, parent: Anchor, child: Anchor, batches: Iterable[Tensor]) -> None:
+        """Take the parent's variances, and solve the maps by least squares, from some images."""
+        grams = _accumulators(self.plan)
+        for batch in batches:
+            own = unit_outputs(child, batch, 1)[1:]
+            target = unit_outputs(parent, batch, self.plan.unit)[1:]
+            for gram, x, y in zip(grams, own, target, strict=True):
+                gram.update(x, y)
+        for index, gram in enumerate(grams):
+            self.variance[index] = _energy(gram) / (gram.count * gram.dim_y)
+            unit_map = self.maps[index]
+            if isinstance(unit_map, nn.Linear):
                 solution = gram.solve()
-                unit_map = self.maps[index]
-                assert isinstance(unit_map, nn.Linear)
                 unit_map.weight.copy_(solution.weight)
                 unit_map.bias.copy_(solution.bias)
 
@@ -138,10 +144,9 @@ class Distillation:
         self.device = torch.device(device)
         self.parent, self.child = parent.to(self.device), child.to(self.device).eval()
         self.plan, self.settings, self.step = plan, settings, 0
-        self.maps = UnitMaps(plan, settings.linear_maps).to(self.device)
-        with torch.no_grad():
-            images = calibration.to(self.device)
-            self.maps.fit(self._child_tokens(images), self._parent_tokens(images))
+        self.maps = UnitMaps(plan, settings.identity).to(self.device)
+        batches = calibration.to(self.device).split(settings.batch_size)
+        self.maps.fit(self.parent, self.child, batches)
         self.optimizer = torch.optim.AdamW(
             [*child.parameters(), *self.maps.parameters()],
             lr=settings.lr,
@@ -189,8 +194,8 @@ class Distillation:
         batch = batch.to(self.device)
         with self._autocast():
             with torch.no_grad():
-                target = self._parent_tokens(batch)
-            losses = self.maps.losses(self._child_tokens(batch), target)
+                target = unit_outputs(self.parent, batch, self.plan.unit)[1:]
+            losses = self.maps.losses(unit_outputs(self.child, batch, 1)[1:], target)
         self.optimizer.zero_grad()
         loss = losses.mean()
         loss.backward()
@@ -233,12 +238,6 @@ class Distillation:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
 
-    def _child_tokens(self, images: Tensor) -> list[Tensor]:
-        return unit_outputs(self.child, images, 1)[1:]
-
-    def _parent_tokens(self, images: Tensor) -> list[Tensor]:
-        return unit_outputs(self.parent, images, self.plan.unit)[1:]
-
 
 @torch.no_grad()
 def measure(
@@ -256,40 +255,61 @@ def measure(
             and ``mapped`` is NaN where widths differ.
     """
     device = next(child.parameters()).device
-    grams = [GramAccumulator(plan.width, plan.parent_width) for _ in plan.blocks]
+    # even and odd images apart: maps are solved on one half and measured on the other
+    halves = _accumulators(plan), _accumulators(plan)
     squares = torch.zeros(plan.depth, dtype=torch.float64, device=device)
     unit_maps: Any = [nn.Identity() for _ in plan.blocks] if maps is None else maps.maps
     comparable = maps is not None or not plan.is_narrower
-    for batch in _batches(images, batch_size, device):
-        own = unit_outputs(child, batch, 1)[1:]
-        target = unit_outputs(parent, batch, plan.unit)[1:]
+    for batch in DataLoader(images, 2 * max(1, batch_size // 2)):
+        own = unit_outputs(child, batch.to(device), 1)[1:]
+        target = unit_outputs(parent, batch.to(device), plan.unit)[1:]
         for index in range(plan.depth):
-            grams[index].update(own[index], target[index])
+            for half, grams in enumerate(halves):
+                grams[index].update(own[index][half::2], target[index][half::2])
             if comparable:
                 difference = unit_maps[index](own[index]) - target[index]
                 squares[index] += difference.double().square().sum()
-    return [
-        UnitError(
-            start=index * plan.unit,
-            stop=(index + 1) * plan.unit,
-            mapped=float(squares[index] / _energy(gram)) if comparable else math.nan,
-            linear=gram.solve().error,
+    errors = []
+    for index, (even, odd) in enumerate(zip(*halves, strict=True)):
+        energy = _energy(even, odd)  # complains where a half is empty
+        errors.append(
+            UnitError(
+                start=index * plan.unit,
+                stop=(index + 1) * plan.unit,
+                mapped=float(squares[index]) / energy if comparable else math.nan,
+                linear=(_residual(even, odd) + _residual(odd, even)) / energy,
+            )
         )
-        for index, gram in enumerate(grams)
-    ]
+    return errors
 
 
-def _batches(images: Dataset, size: int, device: torch.device) -> Iterator[Tensor]:
-    for batch in DataLoader(images, size):
-        yield batch.to(device)
+def _accumulators(plan: ChildPlan) -> list[GramAccumulator]:
+    return [GramAccumulator(plan.width, plan.parent_width) for _ in plan.blocks]
 
 
-def _energy(gram: GramAccumulator) -> float:
-    """Squared distance of the target's tokens from their mean, summed."""
-    assert gram.gram is not None
-    target = slice(gram.dim_x, gram.dim_x + gram.dim_y)
-    squares = gram.gram[target, target].diagonal().sum()
-    return float(squares - gram.gram[target, -1].square().sum() / gram.count)
+def _sums(gram: GramAccumulator) -> Tensor:
+    if gram.gram is None or gram.count == 0:
+        raise UserError("too few images to compare child and parent: give at least 2")
+    return gram.gram
+
+
+def _residual(fitted: GramAccumulator, tested: GramAccumulator) -> float:
+    """Squared error, summed over the tokens of ``tested``, of the map that ``fitted`` gives."""
+    solution = fitted.solve()
+    weight = solution.weight
+    minus = -torch.eye(fitted.dim_y, dtype=weight.dtype, device=weight.device)
+    # [X Y 1] times this is the error of every token, so the Gram matrix holds its square
+    error = torch.cat([weight.T, minus, solution.bias[None]])
+    return float((error * (_sums(tested) @ error)).sum())
+
+
+def _energy(*grams: GramAccumulator) -> float:
+    """Squared distance of all target tokens from their mean, summed."""
+    total = torch.stack([_sums(gram) for gram in grams]).sum(0)
+    target = slice(grams[0].dim_x, grams[0].dim_x + grams[0].dim_y)
+    count = sum(gram.count for gram in grams)
+    squares = total[target, target].diagonal().sum()
+    return float(squares - total[target, -1].square().sum() / count)
 
 
 def fingerprint(anchor: Anchor) -> str:

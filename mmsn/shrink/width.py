@@ -10,31 +10,33 @@ left to distillation.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
-from timm.layers import Mlp
+from timm.layers import Attention, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
 
 
-def principal_basis(outputs: Sequence[Tensor], width: int) -> Tensor:
-    """The (width, C) projection that keeps most of tokens ``outputs`` (B, N, C) at all positions.
+def principal_basis(outputs: Iterable[Tensor], width: int) -> Tensor:
+    """The (width, C) projection that keeps most of all tokens (B, N, C) in ``outputs``.
 
-    Every element of ``outputs`` weighs alike, whatever its scale. Rows are orthonormal, except
-    that they span only ``width - 1`` directions: projected tokens sum to zero over channels.
+    Every element of ``outputs`` weighs alike, whatever its scale. Rows span ``width - 1``
+    orthonormal directions, chosen so that projected tokens sum to zero over channels.
     """
-    dim = outputs[0].shape[-1]
-    moments = torch.zeros(dim, dim, dtype=torch.float64)
+    moments: Tensor | None = None
     for tokens in outputs:
-        rows = tokens.detach().reshape(-1, dim).double().cpu()
+        rows = tokens.detach().reshape(-1, tokens.shape[-1]).double()
         rows = rows - rows.mean(1, keepdim=True)  # a LayerNorm reads nothing else
         gram = rows.T @ rows
-        moments += gram / gram.trace()
+        gram = gram / gram.trace()
+        moments = gram if moments is None else moments + gram
+    if moments is None:
+        raise UserError("principal directions need at least one image")
     kept = torch.linalg.eigh(moments).eigenvectors[:, -(width - 1) :]  # (C, width - 1)
-    return (_zero_sum_basis(width) @ kept.T).float()
+    return (_zero_sum_basis(width).to(kept.device) @ kept.T).float()
 
 
 def _zero_sum_basis(width: int) -> Tensor:
@@ -133,9 +135,15 @@ def _scaled(value: Tensor, scale: nn.Module) -> Tensor:
 
 def _refuse_unknown_parts(vit: VisionTransformer) -> None:
     block = vit.blocks[0]
+    if not isinstance(vit, VisionTransformer) or type(block) is not Block:
+        raise UserError(
+            f"a {type(vit).__name__} of {type(block).__name__} modules cannot be narrowed: start "
+            "from 'random' weights"
+        )
     known = {
-        "blocks": type(block) is Block,
         "MLP": type(block.mlp) is Mlp and isinstance(block.mlp.norm, nn.Identity),
+        "attention": type(block.attn) is Attention,
+        "layers without bias": block.attn.proj.bias is not None and block.mlp.fc2.bias is not None,
         "norm": isinstance(block.norm1, nn.LayerNorm) and block.norm1.bias is not None,
         "norm before the first block": isinstance(vit.norm_pre, nn.Identity),
         "norm after the patches": isinstance(vit.patch_embed.norm, nn.Identity),
