@@ -57,7 +57,7 @@ class Scale:
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 1)
 
-    def ticks(self, most: int = 7) -> list[float]:
+    def ticks(self, most: int = 9) -> list[float]:
         """Round values inside, steps of 1, 2 or 5 times a power of ten."""
         rough = (self.high - self.low) / most
         power = 10.0 ** math.floor(math.log10(rough))

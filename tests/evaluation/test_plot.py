@@ -1,5 +1,8 @@
 """Pictures of reports."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from mmsn.evaluation import plot_pareto
@@ -46,3 +49,20 @@ def test_what_is_not_finite_is_left_out(tmp_path):
     mine = report(result(0, 5, float("nan")), result(1, 9, float("inf")), result(2, 9, 1.0))
     plot_pareto(mine, tmp_path / "x.svg")
     assert [r.id for r in drawable(mine, "mIoU", "macs")] == [2]
+
+
+def test_plotting_libraries_load_when_they_are_used():
+    """They take a good part of a second, and few who import mmsn draw."""
+    found = []
+    for path in sorted((Path(__file__).parents[2] / "mmsn").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in getattr(node, "names", [])]
+            modules = {
+                name.partition(".")[0] for name in [*names, getattr(node, "module", "")] if name
+            }
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and modules & {
+                "matplotlib",
+                "plotly",
+            }:
+                found.append(path.name)
+    assert found == []
