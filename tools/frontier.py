@@ -31,13 +31,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
     import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
     from mmsn.evaluation.methods_page import write_methods
 
     for path in write_methods(args.folder, args.page, args.images, args.metric):
         print(f"wrote {path}")
+    return 0
 
 
 if __name__ == "__main__":

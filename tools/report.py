@@ -32,6 +32,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=("NAME", "GFLOPS", "VALUE"),
         help="a network trained alone, drawn as a star; may be repeated",
     )
+    parser.add_argument(
+        "--interactive",
+        action="store_true",
+        help="a page whose picture zooms and pans, by plotly: 4.8 MB instead of about 100 kB",
+    )
     return parser.parse_args(argv)
 
 
@@ -67,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         name = "pareto-latency" if axis == "latency" else "pareto"
         for ending in ("png", "svg"):
             plot_pareto(reports, out / f"{name}.{ending}", metric, alone, axis=axis)
-        write_page(reports, out / f"{name}.html", metric, axis, alone)
+        write_page(reports, out / f"{name}.html", metric, axis, alone, args.interactive)
     reference = Reference.of(reports, metric)
     sections = [f"## {r.title}\n\n{markdown_table(r, reference)}" for r in reports]
     (out / "pareto.md").write_text("\n".join(sections))

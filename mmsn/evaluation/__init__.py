@@ -8,8 +8,9 @@ from mmsn.evaluation.curve import (
     mean_best_within_budget,
 )
 from mmsn.evaluation.depth_metric import DEPTH_METRICS, DepthMetric, depth_errors
+from mmsn.evaluation.interactive import pareto_figure
 from mmsn.evaluation.metric_names import LOWER_IS_BETTER, lower_is_better, shown
-from mmsn.evaluation.page import pareto_figure, write_page
+from mmsn.evaluation.page import write_page
 from mmsn.evaluation.plot import plot_pareto
 from mmsn.evaluation.report import ParetoReport, StitchResult, Training
 from mmsn.evaluation.tables import Reference, markdown_table, text_table

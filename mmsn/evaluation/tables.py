@@ -26,7 +26,7 @@ from mmsn.evaluation.report import ParetoReport
 class Reference:
     """What several runs are compared by: one metric, one range of budgets, one reference point.
 
-    Numbers of different comparisons do not compare.
+    Numbers taken with different references cannot be compared.
     """
 
     metric: str
