@@ -117,12 +117,20 @@ def check_command(words, parse):
         from torch.distributed.run import get_args_parser
 
         args = get_args_parser().parse_known_args(words[1:])[0]
-        words = ["python", args.training_script, *args.training_script_args]
+        first = "-m" if args.module else "python"
+        words = [first, args.training_script, *args.training_script_args]
     match words:
         case ["python", "-m", "pytest", *_] | ["bash", ".ci/run"] | ["pre-commit", "install"]:
             pass
+        case ["mmsn"]:
+            pass
         case ["python", script, *_] if script.startswith("tools/"):
             parse(words[1:])
+        case ["mim", "run", "mmsn", tool, *rest] | ["mmsn" | "-m", tool, *rest]:
+            if words[0] == "-m":  # torchrun -m mmsn_cli TOOL
+                tool, rest = rest[0], rest[1:]
+            assert (ROOT / f"tools/{tool}.py").exists(), f"there is no tool {tool}"
+            parse([f"tools/{tool}.py", *rest])
         case ["pip", "install", *requirements]:
             for requirement in requirements:
                 check_extras(requirement)
@@ -154,14 +162,23 @@ def test_every_command_parses(page, parse):
 def test_every_flag_in_the_text_is_one_of_the_tool(page, parse):
     """``tools/x.py ... --flag`` in a sentence, where not all arguments need to be there."""
     for span in spans(page):
-        words = span.removeprefix("python ").split()
+        words = re.sub(r"^(?:mim run )?mmsn (\w+)", r"tools/\1.py", span).split()
+        words = words[1:] if words[:1] == ["python"] else words
         if words and re.fullmatch(r"tools/\w+\.py", words[0]):
             flags = {word for word in words if word.startswith("--")}
+            assert (ROOT / words[0]).exists(), span
             known = parse(words[:1], check=False)._option_string_actions
             assert flags <= set(known), span
 
 
-def test_a_wrong_command_is_noticed(parse):
+def test_only_wrong_commands_are_refused(parse):
+    for line in (
+        "mmsn test CONFIG CHECKPOINT --stitch 0  # which one",
+        "torchrun --nproc_per_node 8 -m mmsn_cli train CONFIG --launcher pytorch",
+        "A=1 bash tools/with_env.sh python tools/train.py \\\n    CONFIG --amp",
+    ):
+        (words,) = commands(line)
+        check_command(words, parse)
     for line in (
         "python tools/test.py CONFIG",
         "python tools/test.py CONFIG CHECKPOINT --stitches 0",
@@ -169,6 +186,10 @@ def test_a_wrong_command_is_noticed(parse):
         "python tools/no_such_tool.py",
         "torchrun --nproc_per_node 8 tools/train.py --launcher ssh CONFIG",
         "mim train mmsn no_such_config.py",
+        "mim run mmsn report --no-such-flag",
+        "mmsn test CONFIG",
+        "mmsn no_such_tool",
+        "torchrun --nproc_per_node 8 -m mmsn_cli train CONFIG --launcher ssh",
         'pip install ".[no_such_extra]"',
         "rm work_dirs",
     ):

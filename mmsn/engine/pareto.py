@@ -48,8 +48,8 @@ class ParetoTestLoop(StitchLoop, TestLoop):
     Args:
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
-        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the dearest
-            stitch that it allows.
+        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
+            expensive stitch that it allows.
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
@@ -161,7 +161,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         try:
             with quiet():
                 so_far = {i: _metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
-        except Exception as error:  # anybody's metric, which may want all images
+        except Exception as error:  # of any metric, which may need all images
             self.runner.logger.info(f"No figures yet: {type(error).__name__}: {error}")
             return
         report = make_report(self.runner, so_far, {}, images, of_images)

@@ -1,8 +1,8 @@
 """FLOPs and parameters of a whole segmentor, for every stitch.
 
-The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads are anybody's, so theirs
-are counted once, over shapes (``mmsn.models.tracing``); no stitch changes them, because the levels
-have the same shape for all.
+The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads may be of any kind, so
+theirs are counted once, from shapes (``mmsn.models.tracing``). They are equal for all stitches,
+because the levels have the same shapes.
 """
 
 from __future__ import annotations

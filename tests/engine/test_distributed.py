@@ -15,10 +15,17 @@ from mmengine.runner import Runner
 
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
+from tests.engine.processes import CONTEXT
 
-DISTRIBUTED = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="torch has no distributed part"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is not distributed"),
+]
+
+
+def _start_two(target, *args):
+    method = CONTEXT.get_start_method()
+    mp.start_processes(target, args=args, nprocs=2, start_method=method)
 
 
 def _join(rank, port):
@@ -98,11 +105,10 @@ def pair_config(config):
     return config
 
 
-@DISTRIBUTED
 def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    mp.spawn(_train, args=(port, str(file), str(tmp_path)), nprocs=2)
+    _start_two(_train, port, str(file), str(tmp_path))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     (drawn, initial, final), (other_drawn, other_initial, other_final) = results
     assert drawn == other_drawn
@@ -114,7 +120,6 @@ def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, po
         assert all("running_" in k for k in differing), differing
 
 
-@DISTRIBUTED
 def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
     """Two ranks that were stopped and go on end with the figures of one process."""
     alone = copy.deepcopy(pair_config)
@@ -135,7 +140,7 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     pair_config.dump(file)
     calls = []
     for stop_at in (5, -1):  # in the second of the two images that each rank has
-        mp.spawn(_benchmark, args=(port, str(file), str(tmp_path), stop_at), nprocs=2)
+        _start_two(_benchmark, port, str(file), str(tmp_path), stop_at)
         calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
         assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
     assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
