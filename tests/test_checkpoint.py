@@ -176,7 +176,9 @@ def test_unknown_keys_and_foreign_indices_are_all_listed(official):
 @pytest.mark.parametrize("value", [torch.tensor(5), torch.tensor([5]), torch.zeros(0)], ids=str)
 def test_an_index_or_table_of_another_shape_is_refused_by_name(official, name, value):
     key = f"anchors.0.layers.3.attn.{name}"
-    with pytest.raises(UserError, match=r"layers\.3\.attn\.relative_position_index \(not the index"):
+    with pytest.raises(
+        UserError, match=r"layers\.3\.attn\.relative_position_index \(not the index"
+    ):
         convert_snnetv2(official | {key: value})
 
 

@@ -89,7 +89,7 @@ def test_a_skipped_step_leaves_weights_and_statistics(train):
 
 def test_skipping_ends_when_every_step_is_bad(train):
     train.options.update(action="skip", max_skips=2)
-    runner, states = train({2, 3, 4})
+    runner, _ = train({2, 3, 4})
     with pytest.raises(UserError, match="iteration 4, "):
         runner.train()
 
@@ -127,5 +127,5 @@ def test_huge_gradients_are_finite(train):
 
 @pytest.mark.parametrize("options", [dict(action="ignore"), dict(max_skips=0)])
 def test_unknown_options_are_refused(options):
-    with pytest.raises(UserError, match="ignore|max_skips 0"):
+    with pytest.raises(UserError, match=r"ignore|max_skips 0"):
         FiniteHook(**options)

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
+from mmsn.engine.iterations import after_each_iteration
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.registry import HOOKS
 from mmsn.stitching import Stitch, budget_groups, default_step, draw, resolve
@@ -39,6 +40,8 @@ class FLOPsConstrainedSamplingHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Count every stitch and form the groups."""
         self._backbone = stitched_backbone(runner.model)
+        self._chosen_by_user: Stitch = self._backbone.stitch
+        after_each_iteration(runner, self._give_back)
         space = self._backbone.space
         if self._backbone.uninitialized and not _initializes(runner):
             runner.logger.warning(
@@ -62,15 +65,13 @@ class FLOPsConstrainedSamplingHook(Hook):
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Set the drawn stitch and write it into the training log."""
         drawn = draw(self.groups, self.seed, runner.iter)
-        self._chosen_by_user: Stitch = self._backbone.stitch
+        self._chosen_by_user = self._backbone.stitch
         self._backbone.set_stitch(drawn)
         runner.message_hub.update_scalar("train/stitch", drawn)
         runner.message_hub.update_scalar("train/gflops", self._macs[drawn] / 1e9)
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Give the backbone back as its user left it."""
+    def _give_back(self) -> None:
+        """Leave the backbone as its user left it, also after an exception."""
         self._backbone.set_stitch(self._chosen_by_user.id)
 
 
