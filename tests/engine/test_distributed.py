@@ -13,6 +13,8 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmsn.engine.hooks.rank_check_hook import refuse_differences
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
 from tests.engine.processes import CONTEXT
@@ -79,6 +81,32 @@ def _benchmark(rank, port, file, results, stop_at):
     with contextlib.suppress(KeyboardInterrupt):
         runner.test()
     Path(results, f"{rank}.json").write_text(json.dumps(len(calls)))
+    torch.distributed.destroy_process_group()
+
+
+def _start_differently(rank, port, file, results):
+    """Two ranks, of which one differs in each of several ways; every attempt must be refused."""
+    _join(rank, port)
+    same = Config.fromfile(file)
+    differences = [
+        lambda cfg: cfg.custom_hooks[1].update(seed=5),
+        lambda cfg: cfg.custom_hooks[1].update(step=0.001),
+        lambda cfg: cfg.optim_wrapper.optimizer.update(lr=0.5),
+        lambda cfg: cfg.train_dataloader.update(batch_size=1),
+        lambda cfg: None,
+    ]
+    said = []
+    for number, change in enumerate(differences):
+        cfg = copy.deepcopy(same)
+        cfg.experiment_name = f"difference{number}"
+        if rank == 1:
+            change(cfg)
+        try:
+            Runner.from_cfg(cfg).train()
+            said.append("trained")
+        except UserError as error:
+            said.append(str(error))
+    Path(results, f"{rank}.json").write_text(json.dumps(said))
     torch.distributed.destroy_process_group()
 
 
@@ -151,3 +179,26 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     for stitch in found:
         assert found[stitch][0] == expected[stitch][0]
         assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
+
+
+@DISTRIBUTED
+def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, port, tmp_path):
+    pair_config.custom_hooks.append(dict(type="mmsn.RankCheckHook"))
+    pair_config.train_cfg.update(max_iters=1, val_interval=100)
+    pair_config.val_cfg.stitches = [0]
+    file = tmp_path / "config.py"
+    pair_config.dump(file)
+    mp.spawn(_start_differently, args=(port, str(file), str(tmp_path)), nprocs=2)
+    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert said[0] == said[1]
+    kind = "FLOPsConstrainedSamplingHook"
+    names = (f"seed of {kind}", f"budget groups of {kind}", "optim_wrapper", "batch_size")
+    assert len(said[0]) == len(names) + 1
+    for line, name in zip(said[0], names, strict=False):
+        assert f"rank 1 was started with another {name} than rank 0" in line
+        assert "\n" not in line
+    assert said[0][-1] == "trained"
+
+
+def test_one_process_has_nothing_to_compare():
+    refuse_differences({"seed": object()})

@@ -41,7 +41,7 @@ def refuse_differences(facts: Mapping[str, Any]) -> None:
         return
     mine = {name: (_digest(value), repr(value)[:60]) for name, value in facts.items()}
     everyone = all_gather_object(mine)
-    for name in sorted(set().union(*everyone)):
+    for name in dict.fromkeys(name for theirs in everyone for name in theirs):
         values = [theirs.get(name) for theirs in everyone]
         other = next((rank for rank, value in enumerate(values) if value != values[0]), None)
         if other is not None:
@@ -64,11 +64,12 @@ class RankCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Compare."""
-        facts = {section: runner.cfg.get(section) for section in SECTIONS}
-        facts["batch_size"] = (runner.cfg.get("train_dataloader") or {}).get("batch_size")
-        facts |= {"random seed": runner.seed, "iteration to start from": runner.iter}
+        facts: dict[str, Any] = {}  # the most telling first: the first difference is named
         for hook in runner.hooks:
             if hasattr(hook, "groups") and hasattr(hook, "seed"):  # draws stitches
                 kind = type(hook).__name__
                 facts |= {f"seed of {kind}": hook.seed, f"budget groups of {kind}": hook.groups}
+        facts |= {"random seed": runner.seed, "iteration to start from": runner.iter}
+        facts["batch_size"] = (runner.cfg.get("train_dataloader") or {}).get("batch_size")
+        facts |= {section: runner.cfg.get(section) for section in SECTIONS}
         refuse_differences(facts)
