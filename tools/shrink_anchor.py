@@ -50,9 +50,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     child.add_argument("--depth", type=int, help="blocks; must divide the parent's")
     child.add_argument(
         "--blocks",
-        default="first",
         help="the parent's blocks it starts from: first, every (the first of each unit) or "
-        "numbers such as 0,2,5 (default: first)",
+        "numbers such as 0,2,5 (default: every if it is distilled, first if it is only cut)",
     )
     child.add_argument("--width", type=int, help="channels of a token")
     child.add_argument("--heads", type=int, help="(default: the width over the parent's head's)")
@@ -76,12 +75,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     distill.add_argument("--held-out", type=int, default=128, metavar="N", help="images to measure")
     distill.add_argument("--batch-size", type=int, default=16)
-    distill.add_argument("--lr", type=float, default=5e-4)
+    distill.add_argument("--lr", type=float, default=1e-3)
     distill.add_argument("--weight-decay", type=float, default=0.0)
     distill.add_argument(
-        "--identity",
+        "--linear-maps",
         action="store_true",
-        help="compare tokens of equal width as they are, without trained linear maps",
+        help="compare tokens of equal width through trained linear maps, too",
     )
     distill.add_argument("--seed", type=int, default=0)
     distill.add_argument("--device", default="cpu")
@@ -115,18 +114,19 @@ def main(argv: list[str] | None = None) -> None:
         weight_decay=args.weight_decay,
         seed=args.seed,
         bf16=args.bf16,
-        identity=args.identity,
+        linear_maps=args.linear_maps,
     )
     if settings.steps and not args.images:
         raise UserError(f"--distill-steps {settings.steps} needs --images")
     options = _timm_options(args.timm_options)
     img_size = args.parent_size or shrink.native_size(args.model, **options)
     parent = shrink.load_parent(args.model, args.checkpoint, args.prefix, img_size, **options)
+    blocks = _blocks(args.blocks or ("every" if settings.steps else "first"))
     try:
         parent = parent.to(args.device)
     except (RuntimeError, AssertionError) as error:  # PyTorch raises either
         raise UserError(f"--device {args.device!r}: {str(error).splitlines()[0]}") from error
-    plan = shrink.plan_child(parent, args.depth, _blocks(args.blocks), args.width, args.heads)
+    plan = shrink.plan_child(parent, args.depth, blocks, args.width, args.heads)
     options = shrink.child_options(plan, options)
 
     size = tuple(args.image_size or img_size)

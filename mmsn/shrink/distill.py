@@ -33,17 +33,18 @@ WARMUP_SHARE = 0.05
 class DistillSettings:
     """How long and how fast the child learns.
 
-    ``identity`` compares tokens of equal width as they are, without trained maps. ``bf16`` runs
-    both networks under autocast; losses and weights stay float32.
+    Tokens of equal width are compared as they are, unless ``linear_maps`` asks for the trained
+    map that other widths need. ``bf16`` runs both networks under autocast; losses and weights stay
+    float32.
     """
 
     steps: int
     batch_size: int = 16
-    lr: float = 5e-4
+    lr: float = 1e-3
     weight_decay: float = 0.0
     seed: int = 0
     bf16: bool = False
-    identity: bool = False
+    linear_maps: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 0), ("batch_size", 1)):
@@ -79,16 +80,13 @@ class UnitError:
 class UnitMaps(nn.Module):
     """Per unit, the map from the child's tokens to the parent's, and the parent's variance."""
 
-    def __init__(self, plan: ChildPlan, identity: bool) -> None:
+    def __init__(self, plan: ChildPlan, linear: bool) -> None:
         super().__init__()
-        if identity and plan.is_narrower:
-            raise UserError(
-                f"identity: tokens of width {plan.width} and {plan.parent_width} cannot be "
-                "compared without a map"
-            )
-        self.plan, self.is_identity = plan, identity
+        self.plan = plan
         self.maps = nn.ModuleList(
-            nn.Identity() if identity else nn.Linear(plan.width, plan.parent_width)
+            nn.Linear(plan.width, plan.parent_width)
+            if linear or plan.is_narrower
+            else nn.Identity()
             for _ in plan.blocks
         )
         self.variance: Tensor
@@ -144,7 +142,7 @@ class Distillation:
         self.device = torch.device(device)
         self.parent, self.child = parent.to(self.device), child.to(self.device).eval()
         self.plan, self.settings, self.step = plan, settings, 0
-        self.maps = UnitMaps(plan, settings.identity).to(self.device)
+        self.maps = UnitMaps(plan, settings.linear_maps).to(self.device)
         batches = calibration.to(self.device).split(settings.batch_size)
         self.maps.fit(self.parent, self.child, batches)
         self.optimizer = torch.optim.AdamW(
