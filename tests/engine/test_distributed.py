@@ -181,14 +181,13 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
         assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
 
 
-@DISTRIBUTED
 def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, port, tmp_path):
     pair_config.custom_hooks.append(dict(type="mmsn.RankCheckHook"))
     pair_config.train_cfg.update(max_iters=1, val_interval=100)
     pair_config.val_cfg.stitches = [0]
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    mp.spawn(_start_differently, args=(port, str(file), str(tmp_path)), nprocs=2)
+    _start_two(_start_differently, port, str(file), str(tmp_path))
     said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     kind = "FLOPsConstrainedSamplingHook"
