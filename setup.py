@@ -1,4 +1,4 @@
-"""Packaging of mmsn: metadata, dependencies and the ``.mim`` folder that ``mim`` runs from.
+"""Packaging of mmsn: metadata, dependencies and the ``.mim`` folders that ``mim`` runs from.
 
 Written as setup.py because of the two small build commands below; tool settings are in
 pyproject.toml. The OpenMMLab packages are extras, never plain requirements: two families of them
@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_py import build_py
 
@@ -54,25 +53,18 @@ class Build(build):
 
 
 class BuildPy(build_py):
-    """Modifications: adds ``mmsn/.mim``, where openmim looks. Editable installs need none."""
+    """Modifications: adds ``.mim`` in both places where ``mim`` looks. Editable installs need none.
+
+    openmim looks into ``mmsn/``. onedl-mim takes the first path of RECORD for the package folder.
+    pip sorts RECORD, and the script ``mmsn`` is in there as ``../../../bin/mmsn``, so the folder
+    for onedl-mim has a name that sorts before a dot.
+    """
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            copy_mim_content(Path(self.build_lib) / "mmsn" / ".mim")
-
-
-class BDistWheel(bdist_wheel):
-    """Modifications: adds ``.mim`` to the ``.dist-info`` folder, where onedl-mim looks.
-
-    onedl-mim takes the first path of RECORD for the package folder. pip sorts RECORD, and
-    ``mmsn-X.dist-info/`` sorts before ``mmsn/`` because ``-`` sorts before ``/``.
-    """
-
-    def write_wheelfile(self, wheelfile_base: str, *args: str, **kwargs: str) -> None:
-        super().write_wheelfile(wheelfile_base, *args, **kwargs)
-        if "editable_wheel" not in self.distribution.commands:
-            copy_mim_content(Path(wheelfile_base) / ".mim")
+            for package in ("mmsn", "+mmsn"):
+                copy_mim_content(Path(self.build_lib) / package / ".mim")
 
 
 README = ROOT / "README.md"
@@ -107,11 +99,13 @@ EXTRAS = {
         "scipy>=1.11",
         "fvcore>=0.1.5",
         "h5py>=3.10",
+        "argcomplete>=3",
         "playwright>=1.40",  # drives a Chromium or Chrome that is installed; it brings none
         *EXPORT,
     ],
     "demo": ["gradio>=6"],
     "export": EXPORT,
+    "completion": ["argcomplete>=3"],
     "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
 }
 
@@ -130,7 +124,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["mmsn", "mmsn.*"]),
+    packages=find_packages(include=["mmsn", "mmsn.*", "mmsn_cli"]),
     package_data={"mmsn": ["py.typed", "**/*.json", "**/*.npz"]},
     install_requires=[
         "torch>=2.4",
@@ -144,5 +138,6 @@ setup(
         "packaging>=21",
     ],
     extras_require=EXTRAS,
-    cmdclass={"build": Build, "build_py": BuildPy, "bdist_wheel": BDistWheel},
+    entry_points={"console_scripts": ["mmsn = mmsn_cli:main"]},
+    cmdclass={"build": Build, "build_py": BuildPy},
 )

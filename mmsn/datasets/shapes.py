@@ -14,9 +14,10 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from mmsn.errors import UserError
+from mmsn.files import write_bytes
 from mmsn.registry import DATASETS
 
-from .files import Progress, claim_folder, encode, write_whole
+from .files import Progress, claim_folder, encode
 from .shapes_render import CLASSES, Scene, render
 
 PALETTE = (
@@ -64,7 +65,7 @@ def generate_shapes(
             if not ((images / name).exists() and (labels / name).exists()):
                 rng = np.random.default_rng((seed, split, number))
                 for folder, array in zip((images, labels), render(rng, size, scene), strict=True):
-                    write_whole(folder / name, encode(array, ".png"))
+                    write_bytes(folder / name, encode(array, ".png"))
                 made += 1
             done += 1
             if progress:

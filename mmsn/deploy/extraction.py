@@ -16,9 +16,11 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.profile import build_on_meta
+from mmsn.deploy.menu import StitchMenu
 from mmsn.errors import UserError
+from mmsn.files import write_text
 from mmsn.models import StitchedViT
+from mmsn.models.opening import build, check_weights, open_segmentor, read_config, with_weights
 from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchingLayer
@@ -57,42 +59,16 @@ def extract(
             f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
-    whole = build_on_meta(config)
+    whole = build(config, "meta")
     check_weights(whole, state)
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
-    network = build_on_meta(smaller)
+    network = build(smaller, "meta")
     weights = {name: state[name].detach() for name in network.state_dict()}
     for key in network.backbone.layer_keys:
         name = f"backbone.stitching_layers.{layer_name(key)}."
         own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         weights[f"{name}weight"] = _merged(whole.backbone.layer(key), own)
     return smaller, {name: value.cpu().contiguous() for name, value in weights.items()}
-
-
-def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes, except those of auxiliary heads.
-
-    Raises:
-        UserError: they differ; the message counts and names the differences in one line.
-    """
-    own = network.state_dict()
-    wanted = {k for k in own if not k.startswith("auxiliary_head.")}
-    found = {k for k in state if not k.startswith("auxiliary_head.")}
-    shapes = [k for k in sorted(wanted & found) if own[k].shape != state[k].shape]
-    faults = {
-        "are missing": sorted(wanted - found),
-        "are unexpected": sorted(found - wanted),
-        "have another shape": [
-            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}" for k in shapes
-        ],
-    }
-    told = [
-        f"{len(names)} keys {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for what, names in faults.items()
-        if names
-    ]
-    if told:
-        raise UserError(f"the checkpoint is of another network than the config: {'; '.join(told)}")
 
 
 def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
@@ -168,21 +144,6 @@ def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> An
     return list(kept).index(level)
 
 
-def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, dict[str, Tensor], dict]:
-    """Config, state dict and ``dataset_meta`` from two files; the config's modules get imported.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        UserError: a file that cannot be read.
-    """
-    state, meta = read_checkpoint(checkpoint)
-    try:
-        return Config.fromfile(config), state, meta
-    except Exception as error:  # a config is a program, which may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"config {str(config)!r} cannot be read ({reason})") from error
-
-
 def save(
     folder: str | Path,
     config: Config,
@@ -194,17 +155,50 @@ def save(
     They are ``model.safetensors``, or ``model.pth`` for a config that does not import mmsn.
 
     Raises:
-        FileExistsError: the folder holds an extraction.
+        UserError: the folder holds an extraction.
     """
     folder = Path(folder)
     there = [name for name in (CONFIG, WEIGHTS, PLAIN_WEIGHTS) if (folder / name).exists()]
     if there:
-        raise FileExistsError(
+        raise UserError(
             f"{folder} holds {' and '.join(there)} already: give another folder, or remove them"
         )
     folder.mkdir(parents=True, exist_ok=True)
     imports_mmsn = "mmsn" in config.get("custom_imports", {}).get("imports", ())
     path = folder / (WEIGHTS if imports_mmsn else PLAIN_WEIGHTS)
     write_checkpoint(path, weights, dataset_meta or {})
-    config.dump(folder / CONFIG)
+    write_text(folder / CONFIG, config.pretty_text)
     return path
+
+
+def open_stitch(
+    config: str | Path,
+    checkpoint: str | Path,
+    stitch: str | int | None = None,
+    device: str | torch.device = "cpu",
+) -> Any:
+    """The segmentor of one stitch, from the files of a supernet or of an extraction.
+
+    Args:
+        config: its file.
+        checkpoint: its weights.
+        stitch: id or name of one stitch (``StitchMenu.one``); not needed where there is only one.
+        device: of the model.
+
+    Raises:
+        FileNotFoundError: no such config or checkpoint.
+        UserError: several stitches, and none is named; or as ``open_segmentor``.
+    """
+    whole = read_config(config)
+    network = build(whole, "meta")
+    if stitch is None:
+        known = network.backbone.space if isinstance(network.backbone, StitchedViT) else ()
+        if len(known) > 1:
+            raise UserError(
+                f"the config has {len(known)} stitches, of which one is wanted: name it with "
+                "--stitch"
+            )
+        return open_segmentor(whole, checkpoint, device)
+    stitch_id = StitchMenu(network).one(stitch)
+    state, meta = read_checkpoint(checkpoint)
+    return with_weights(*extract(whole, state, [stitch_id]), meta, device)
