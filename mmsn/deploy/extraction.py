@@ -1,9 +1,9 @@
-"""A stitch, or a few, out of a supernet: a config of their own and only the weights they use.
+"""Extract one or several stitches of a supernet: a smaller config, and only the weights they use.
 
-Low-rank updates are merged, and what training alone needs is gone: auxiliary heads, the feature
-levels that only they read, the names of pretrained weights. The result is the same backbone class
-with ``stitches=[...]``, so it is tested, trained on, extracted from and exported as any other.
-``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
+Low-rank updates are merged. What only training needs is left out: auxiliary heads, the feature
+levels that only they read, and the names of pretrained weights. The result has the same backbone
+class with ``stitches=[...]``, so it can be tested, trained, extracted from and exported like any
+other. ``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def extract(
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
     whole = build(config, "meta")
-    check_weights(whole, state)
+    check_weights(whole, state)  # first: below, what the smaller network lacks would go unnoticed
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
     network = build(smaller, "meta")
     weights = {name: state[name].detach() for name in network.state_dict()}
@@ -108,7 +108,8 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
         if loop and loop.get("type") in ("mmsn.ParetoValLoop", "mmsn.ParetoTestLoop"):
             loop.stitches = "all"
             loop.pop("budgets", None)
-    gone = ["mmsn.StitchInitHook"]  # the layers are solved, and the anchors no longer whole
+    # The layers are solved, and with blocks missing they could not be solved again.
+    gone = ["mmsn.StitchInitHook"]
     if len(stitches) == 1:
         gone.append("mmsn.FLOPsConstrainedSamplingHook")
         small.pop("find_unused_parameters", None)
@@ -121,7 +122,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
 
 
 def _forget_files(section: Any) -> None:
-    """Take out every ``init_cfg`` that would load a file."""
+    """Remove every ``init_cfg`` that would load a file."""
     if isinstance(section, dict):
         init = section.get("init_cfg")
         if isinstance(init, dict) and init.get("type") == "Pretrained":
@@ -132,7 +133,7 @@ def _forget_files(section: Any) -> None:
 
 
 def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> Any:
-    """The positions that a head reads, counted among the kept levels."""
+    """The positions that a head reads, renumbered for the levels that are kept."""
     if isinstance(in_index, (list, tuple)):
         return [_renumbered(index, kept, levels) for index in in_index]
     level = levels[in_index]

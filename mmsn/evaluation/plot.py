@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from mmsn.evaluation.report import Axis, ParetoReport, frontier, metric_label, shown
 
 KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers can tell apart
@@ -55,6 +53,8 @@ def plot_pareto(
     """
     reports = [reports] if isinstance(reports, ParetoReport) else list(reports)
     metric = metric or reports[0].default_metric()
+    from matplotlib.figure import Figure  # half a second, which only pictures should cost
+
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for report, color in zip(reports, run_colors(len(reports)), strict=True):

@@ -137,7 +137,11 @@ def dataset_meta(config: Config) -> dict[str, Any]:
     """Classes and palette of a config's test dataset, as far as its class or the config says."""
     init_default_scope(config.get("default_scope", "mmseg"))
     dataset = (config.get("test_dataloader") or {}).get("dataset", {})
-    kind = DATASETS.get(dataset["type"]) if "type" in dataset else None
+    kind = dataset.get("type")
+    if isinstance(kind, str):
+        # `get` alone knows only mmengine's own datasets; this is how `build` finds mmseg's.
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
     known = {**getattr(kind, "METAINFO", {}), **dataset.get("metainfo", {})}
     return {name: known[name] for name in ("classes", "palette") if name in known}
 

@@ -37,7 +37,9 @@ def test_each_variant_has_its_own_metrics_and_latency(segmentor):
 
 def test_images_of_another_size_are_refused(segmentor):
     given, model = segmentor
-    with pytest.raises(UserError, match=r"an image of \(32, 32\) meets variants for \(64, 64\)"):
+    with pytest.raises(
+        UserError, match=r"an image has size \(32, 32\), but the files are for \(64, 64\)"
+    ):
         compare(given, model, {"network": Logits(model, (64, 64))}, (64, 64))
 
 

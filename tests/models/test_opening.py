@@ -126,7 +126,7 @@ def test_classes_come_from_the_checkpoint_else_from_the_dataset(files):
     assert len(found["palette"]) == 150
     given.test_dataloader.dataset.metainfo = META
     assert dataset_meta(given) == META
-    del given["test_dataloader"]
+    given.pop("test_dataloader")
     assert dataset_meta(given) == {}
 
 

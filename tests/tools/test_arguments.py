@@ -267,7 +267,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "report": [
-        ("a.json", dict(reports=["a.json"], out="report", metric=None, axis=None, alone=[])),
+        ("a.json", dict(reports=["a.json"], out="report", metric=None, axis=None, alone={})),
         (
             "a.json b.json --out o --metric rmse --axis latency --alone S 1.5 20 --alone L 3 30",
             dict(

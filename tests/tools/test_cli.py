@@ -35,7 +35,8 @@ def mmsn(
     return subprocess.run(
         [sys.executable, "-m", "mmsn_cli", *words],
         cwd=cwd or site.parent,
-        env={**os.environ, "PYTHONPATH": str(site), **env},
+        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        | env,
         capture_output=True,
         text=True,
         check=False,
