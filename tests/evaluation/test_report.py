@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mmsn.errors import UserError
 from mmsn.evaluation import (
@@ -157,7 +158,7 @@ def test_a_report_that_contradicts_itself_is_refused(tmp_path, change, reason):
 
 
 def test_a_90th_percentile_below_the_median_is_refused():
-    with pytest.raises(UserError, match=r"p90_ms 1.0 is below p50_ms 2.0"):
+    with pytest.raises(ValidationError, match=r"p90_ms 1.0 is below p50_ms 2.0"):
         Latency(p50_ms=2, p90_ms=1, repeats=3)
 
 
