@@ -85,8 +85,10 @@ def convert_nyuv2(
             image = out / f"images/{i + 1:04d}{image_suffix}"
             labels = out / f"labels40/{i + 1:04d}.png"
             if not (image.exists() and labels.exists()):
-                write_bytes(image, encode(file["images"][i].transpose(2, 1, 0), image_suffix))
-                write_bytes(labels, encode(_to40(file["labels"][i].T, table, i + 1), ".png"))
+                pixels = encode(file["images"][i].transpose(2, 1, 0), image_suffix)
+                write_bytes(image, pixels, sync=False)
+                classes = encode(_to40(file["labels"][i].T, table, i + 1), ".png")
+                write_bytes(labels, classes, sync=False)
                 written += 1
             if progress:
                 progress(i + 1, total)

@@ -67,7 +67,8 @@ def convert_nyuv2_depths(
                             f"{key} of image {i + 1} in {mat} cannot be read ({error}); "
                             "download the file again"
                         ) from error
-                    write_bytes(path, encode(to_millimeters(meters, f"{key} {i + 1}"), ".png"))
+                    depth = encode(to_millimeters(meters, f"{key} {i + 1}"), ".png")
+                    write_bytes(path, depth, sync=False)
                 written += 1
             if progress:
                 progress(i + 1, total)
@@ -118,7 +119,7 @@ def convert_nyuv2_raw(
                 if not all(path.exists() for path, *_ in targets):
                     contents = [check(_read(root, split, item)) for _, item, check in targets]
                     for (path, *_), content in zip(targets, contents, strict=True):
-                        write_bytes(path, content)
+                        write_bytes(path, content, sync=False)
                     written += 1
                 counts[split] += 1
             except _Broken as error:

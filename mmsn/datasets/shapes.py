@@ -65,7 +65,7 @@ def generate_shapes(
             if not ((images / name).exists() and (labels / name).exists()):
                 rng = np.random.default_rng((seed, split, number))
                 for folder, array in zip((images, labels), render(rng, size, scene), strict=True):
-                    write_bytes(folder / name, encode(array, ".png"))
+                    write_bytes(folder / name, encode(array, ".png"), sync=False)
                 made += 1
             done += 1
             if progress:
