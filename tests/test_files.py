@@ -10,11 +10,16 @@ from mmsn.files import whole_file, write_bytes, write_text
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path):
     path = tmp_path / "new" / "a.json"
     write_text(path, "öld")
-    with pytest.raises(ZeroDivisionError), whole_file(path) as part:
-        part.write_text("half")
-        assert part.suffix == ".json"
-        assert part.parent == path.parent
-        raise ZeroDivisionError
+
+    def fail():
+        with whole_file(path) as part:
+            part.write_text("half")
+            assert part.suffix == ".json"
+            assert part.parent == path.parent
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert path.read_text(encoding="utf-8") == "öld"
     with whole_file(path) as part:
         part.write_text("new")
