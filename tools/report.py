@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.axis == "latency" and not timed:
         raise UserError("no latency was measured: run mmsn benchmark with --latency")
     out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {args.out} is a file: give a folder")
     out.mkdir(parents=True, exist_ok=True)
     axes = [args.axis] if args.axis else ["macs", "latency"] if timed else ["macs"]
     for axis in axes:
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     worst = max(values, default=0.0) if lower_is_better(metric) else 0.0
     for what in ("image_size", "classes", "of_images"):
         if len({str(getattr(report, what)) for report in reports}) > 1:
-            print(f"note: these runs differ in {what}, so their hypervolumes cannot be compared")
+            print(f"note: these runs differ in {what}, so their hypervolumes do not compare")
     for report in reports:
         print(report.table(metric))
         volume = hypervolume(report.stitches, metric, most, worst)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
 
 from _run_args import Parser, prepare, run
 
@@ -66,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"left out: {line}", file=sys.stderr)
     print(
         f"{args.out}: {done.train} train and {done.test} test images "
-        f"({done.written} written now, {done.ready} were there, {len(done.broken)} left out)"
+        f"({done.written} written now, {done.ready} were ready, {len(done.broken)} left out)"
     )
     if args.command == "labelled":
-        print(f"depth maps of {written + ready} images ({written} written now, {ready} were there)")
+        print(f"depth maps of {written + ready} images ({written} written now, {ready} were ready)")
     return 1 if done.broken else 0
 
 

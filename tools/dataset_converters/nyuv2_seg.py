@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
 
 from _run_args import Parser, prepare, run
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     print(
         f"{args.out}: {done.train} train and {done.test} test images "
-        f"({done.written} written now, {done.ready} were there)"
+        f"({done.written} written now, {done.ready} were ready)"
     )
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
 
 from _run_args import Parser, positive, prepare, run
 
