@@ -1,7 +1,7 @@
 """What every stitch of a segmentor costs: FLOPs, parameters, memory for activations.
 
 Only shapes are read, so a model on the device "meta" (``mmsn.models.build``) is enough. Times are
-in ``mmsn.deploy.latency_table``.
+in ``mmsn.evaluation.latency``.
 """
 
 from __future__ import annotations

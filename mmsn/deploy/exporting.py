@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -23,11 +22,11 @@ from typing import Any, Literal, get_args
 
 import torch
 from mmengine.config import Config
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
 from mmsn.files import whole_file
+from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 SUFFIXES = (".onnx", ".pt2")
@@ -49,10 +48,7 @@ class Logits(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
-        for vit in self.model.modules():
-            if isinstance(vit, VisionTransformer) and vit.pos_embed is not None:
-                sides = zip(image_size, vit.patch_embed.patch_size, strict=True)
-                vit.set_input_size([patch * math.ceil(side / patch) for side, patch in sides])
+        fix_input_size(self.model, image_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, classes, H, W)."""

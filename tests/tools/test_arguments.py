@@ -267,7 +267,17 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "report": [
-        ("a.json", dict(reports=["a.json"], out="report", metric=None, axis=None, alone={})),
+        (
+            "a.json",
+            dict(
+                reports=["a.json"],
+                out="report",
+                metric=None,
+                axis=None,
+                alone={},
+                interactive=False,
+            ),
+        ),
         (
             "a.json b.json --out o --metric rmse --axis latency --alone S 1.5 20 --alone L 3 30",
             dict(
@@ -276,6 +286,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 metric="rmse",
                 axis="latency",
                 alone=dict(S=(1.5, 20.0), L=(3.0, 30.0)),
+                interactive=False,
             ),
         ),
     ],
@@ -284,6 +295,10 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
             "--anchors a.py b.py --stitched s.py --work-dir w --probes p.py",
             dict(anchors=["a.py", "b.py"], stitched="s.py", work_dir="w", probes=["p.py"]),
         ),
+    ],
+    "train_test": [
+        ("c.py", dict(config="c.py", **RUN, seed=None)),
+        ("c.py --seed 3 --work-dir w", dict(config="c.py", **RUN | dict(work_dir="w"), seed=3)),
     ],
     "dataset_converters/shapes": [
         (
