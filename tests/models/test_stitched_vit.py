@@ -385,7 +385,7 @@ def test_recomputing_saves_memory_also_behind_a_trained_layer_of_frozen_anchors(
     for with_cp in (False, True):
         torch.manual_seed(0)
         backbone = build(freeze_anchors=True, with_cp=with_cp).train()
-        kept.append(saved_bytes(backbone, 2, image)[1])
+        kept.append(saved_bytes(backbone, 2, image).get(1, 0))
         grads.append(backbone.layer(backbone.layer_keys[0]).lora_A.grad)
-    assert kept[1] < kept[0] / 4
+    assert kept[0] > kept[1] == 0
     torch.testing.assert_close(*grads)
