@@ -54,7 +54,8 @@ class StitchedViT(BaseModule):
         alpha: the update is scaled by ``alpha / rank``.
         stitches: build only what these ids use; all by default. Made by ``mmsn.deploy.extract``
             from a trained supernet, because least squares needs whole anchors.
-        freeze_anchors: train only stitching layers and heads.
+        freeze_anchors: train only stitching layers and heads. Blocks before the first stitching
+            layer of a stitch keep no activations then.
         with_cp: recompute blocks in the backward pass, to save memory.
         output_cls_token: return the class token beside the map of each level, as DPT reads it.
         pretrained: not supported; raises, because each anchor names its own weights.

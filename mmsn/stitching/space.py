@@ -78,7 +78,8 @@ class Stitch:
     """One sub-network: segments joined by stitching layers.
 
     ``kind`` is ``anchor``, the order of sizes visited, for example ``lsl`` for large, small,
-    large, or ``elastic`` for the beginning of one anchor. ``id`` is the one SN-Netv2's code gives the stitch.
+    large, or ``elastic`` for the beginning of one anchor. ``id`` is the one SN-Netv2's code gives
+    the stitch.
     """
 
     id: int

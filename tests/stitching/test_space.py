@@ -125,6 +125,20 @@ def test_a_chain_is_stitched_pairwise_and_projects_through_the_middle():
     assert last == Tap(3, (LayerKey(0, 1, 11), LayerKey(1, 2, 11)))
 
 
+def test_ids_of_a_chain_follow_those_of_its_pairs():
+    """Anchors first, then the joined stitches of the first pair, then those of the second."""
+    chain = StitchSpace.two_way((12, 12, 24))
+    pairs = (StitchSpace.two_way((12, 12)), StitchSpace.two_way((12, 24)))
+    offset = 3 - 2  # a pair counts its stitches from 2
+    for first, pair in enumerate(pairs):
+        for stitch in [s for s in pair if s.kind != "anchor"]:
+            twin = chain[stitch.id + offset]
+            assert twin.kind == stitch.kind
+            assert twin.segments == tuple((a + first, i, j) for a, i, j in stitch.segments)
+        offset += pair.ids[-1] + 1 - 2
+    assert chain.ids[-1] == 2 * (pairs[0].ids[-1] - 1) + 2
+
+
 @pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
 def test_depths_that_do_not_divide_are_refused(depths):
     with pytest.raises(UserError, match="depth"):
