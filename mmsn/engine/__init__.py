@@ -1,5 +1,6 @@
 """What OpenMMLab's Runner calls: hooks and loops."""
 
+from mmsn.engine.bf16 import Bf16OptimWrapper
 from mmsn.engine.hooks import (
     AtomicCheckpointHook,
     FiniteHook,
@@ -7,6 +8,7 @@ from mmsn.engine.hooks import (
     LabelHook,
     RankCheckHook,
     StitchInitHook,
+    TrainingCostHook,
 )
 from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.engine.loops import ParetoValLoop
@@ -14,6 +16,7 @@ from mmsn.engine.pareto import ParetoTestLoop
 
 __all__ = [
     "AtomicCheckpointHook",
+    "Bf16OptimWrapper",
     "FLOPsConstrainedSamplingHook",
     "FiniteHook",
     "LabelHook",
@@ -21,5 +24,6 @@ __all__ = [
     "ParetoValLoop",
     "RankCheckHook",
     "StitchInitHook",
+    "TrainingCostHook",
     "solve_stitching_layers",
 ]

@@ -26,7 +26,14 @@ from rich.console import Console
 
 from mmsn.engine.resume import is_whole, latest_checkpoint
 from mmsn.errors import UserError
-from mmsn.evaluation import DepthMetric, ParetoReport, plot_pareto, shown
+from mmsn.evaluation import (
+    DepthMetric,
+    ParetoReport,
+    Reference,
+    plot_pareto,
+    shown,
+    text_table,
+)
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.files import write_text
 
@@ -187,7 +194,7 @@ def stitch_from_anchors(
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 
     console.rule("result")
-    print(report.table(metric))
+    print(text_table(report, Reference.of([report], metric)))
     for name, (gflops, value) in alone.items():
         print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:

@@ -17,10 +17,17 @@ from mmsn.engine.hooks.rank_check_hook import refuse_differences
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
+from tests.engine.processes import CONTEXT
 
-DISTRIBUTED = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="torch has no distributed part"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is not distributed"),
+]
+
+
+def _start_two(target, *args):
+    method = CONTEXT.get_start_method()
+    mp.start_processes(target, args=args, nprocs=2, start_method=method)
 
 
 def _join(rank, port):
@@ -126,11 +133,10 @@ def pair_config(config):
     return config
 
 
-@DISTRIBUTED
 def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    mp.spawn(_train, args=(port, str(file), str(tmp_path)), nprocs=2)
+    _start_two(_train, port, str(file), str(tmp_path))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     (drawn, initial, final), (other_drawn, other_initial, other_final) = results
     assert drawn == other_drawn
@@ -142,7 +148,6 @@ def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, po
         assert all("running_" in k for k in differing), differing
 
 
-@DISTRIBUTED
 def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
     """Two ranks that were stopped and go on end with the figures of one process."""
     alone = copy.deepcopy(pair_config)
@@ -163,7 +168,7 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     pair_config.dump(file)
     calls = []
     for stop_at in (5, -1):  # in the second of the two images that each rank has
-        mp.spawn(_benchmark, args=(port, str(file), str(tmp_path), stop_at), nprocs=2)
+        _start_two(_benchmark, port, str(file), str(tmp_path), stop_at)
         calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
         assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
     assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
@@ -176,14 +181,13 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
         assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
 
 
-@DISTRIBUTED
 def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, port, tmp_path):
     pair_config.custom_hooks.append(dict(type="mmsn.RankCheckHook"))
     pair_config.train_cfg.update(max_iters=1, val_interval=100)
     pair_config.val_cfg.stitches = [0]
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    mp.spawn(_start_differently, args=(port, str(file), str(tmp_path)), nprocs=2)
+    _start_two(_start_differently, port, str(file), str(tmp_path))
     said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     kind = "FLOPsConstrainedSamplingHook"

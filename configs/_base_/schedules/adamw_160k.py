@@ -1,4 +1,4 @@
-# AdamW with warm-up and a linear decay, as UperNet and FPN on plain ViTs are usually trained.
+# AdamW with warm-up and linear decay, the usual schedule of UperNet and FPN on plain ViTs.
 no_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,4 +1,4 @@
-# Short runs on a CPU; a leaf sets how many iterations.
+# Short runs on a CPU; a leaf sets the number of iterations.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),

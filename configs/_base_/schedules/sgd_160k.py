@@ -1,4 +1,4 @@
-# The optimizer that SN-Netv2's SETR configs intend: no weight decay, heads learn ten times faster.
+# The optimizer intended by SN-Netv2's SETR configs: no weight decay, heads learn ten times faster.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0),

@@ -1,6 +1,7 @@
 """What happens before training and around each of its iterations."""
 
 from mmsn.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mmsn.engine.hooks.cost_hook import TrainingCostHook
 from mmsn.engine.hooks.finite_hook import FiniteHook
 from mmsn.engine.hooks.label_hook import LabelHook
 from mmsn.engine.hooks.rank_check_hook import RankCheckHook
@@ -14,4 +15,5 @@ __all__ = [
     "LabelHook",
     "RankCheckHook",
     "StitchInitHook",
+    "TrainingCostHook",
 ]
