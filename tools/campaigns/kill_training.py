@@ -4,8 +4,9 @@
 
 A tiny stitched network is trained on generated images, with a checkpoint after every iteration and
 saves that take long, so that many kills (SIGKILL) hit one. Each new start resumes. In the end the
-weights, and stitch, learning rate and loss of every iteration, must be those of a training that was
-left alone, bit for bit. Processes are forked from this one, so a start costs no import.
+weights, the optimizer, and cost of the drawn stitches, learning rate and loss of every iteration
+must be those of a training that was left alone, bit for bit. Processes are forked from this one,
+so a start costs no import.
 
 Left out on purpose: what draws at random (dropout, drop path, augmentation), because random states
 are no part of a checkpoint.
@@ -158,13 +159,13 @@ def finished(pid: int, seconds: float) -> int | None:
 
 
 def records(work_dir: Path) -> dict[int, set[tuple[float, ...]]]:
-    """What every start has logged: (stitch, learning rate, loss) by iteration."""
+    """What every start has logged: (GFLOPs, learning rate, loss) by iteration."""
     found: dict[int, set[tuple[float, ...]]] = {}
     for path in work_dir.glob("*/vis_data/scalars.json"):
         for line in path.read_text().splitlines():
             with contextlib.suppress(ValueError, KeyError):  # the line that a kill cut
                 entry = json.loads(line)
-                value = (entry["stitch"], entry["lr"], entry["loss"])
+                value = (entry["gflops"], entry["lr"], entry["loss"])
                 found.setdefault(entry["step"], set()).add(value)
     return found
 
