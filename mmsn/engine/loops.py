@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import collect_results
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import ValLoop
+from mmengine.model import BaseTTAModel
+from mmengine.runner import BaseLoop, ValLoop
 from mmengine.runner.amp import autocast
-from mmseg.evaluation import IoUMetric
+from mmengine.structures import BaseDataElement
+from mmseg.engine.hooks import SegVisualizationHook
+from mmseg.evaluation import CityscapesMetric, IoUMetric
 
 from mmsn.deploy import StitchMenu
 from mmsn.errors import UserError
+from mmsn.evaluation.iou import BatchLabels
 from mmsn.models import stitched_backbone
+from mmsn.models.complexity import unwrap
+from mmsn.models.label_prediction import LabelStep, predicts_like_mmseg
 from mmsn.registry import LOOPS
 from mmsn.stitching import resolve
-
-StitchNames = str | int | Sequence[str | int]
+from mmsn.stitching.selection import StitchNames
+from mmsn.stitching.trie import Trie
 
 
 class StitchEvaluators:
@@ -105,34 +113,92 @@ def quiet(wanted: bool = True) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def prepare_evaluators(loop: Any, budgets: Sequence[str] = ()) -> None:
-    """Give the loop its stitches and one evaluator for each, when it runs for the first time."""
-    if not isinstance(loop.evaluator, StitchEvaluators):
-        menu = StitchMenu(loop.runner.model)
-        ids = resolve(menu.backbone.space, menu.macs, loop.stitches)
+class StitchLoop(BaseLoop):
+    """What validation and test of many stitches have in common.
+
+    Every batch is preprocessed once and goes through all stitches in an order in which they share
+    most of their work.
+
+    A subclass sets ``stitches`` and calls ``prepare`` in ``run``, ``run_batch`` in ``run_iter``.
+    """
+
+    evaluator: Any  # an Evaluator, until ``prepare`` makes one for each stitch
+    fp16: bool
+    stitches: StitchNames
+    _trie: Trie
+
+    def prepare(self, budgets: Sequence[str] = ()) -> None:
+        """Give the loop its stitches and one evaluator for each, when it runs for the first time.
+
+        Raises:
+            UserError: names and budgets that leave no stitch.
+        """
+        if isinstance(self.evaluator, StitchEvaluators):
+            return
+        menu = StitchMenu(self.runner.model)
+        ids = resolve(menu.backbone.space, menu.macs, self.stitches)
         ids += tuple(menu.select(budget).stitch.id for budget in budgets)
         if not ids:
             space = menu.backbone.space
             raise UserError(
-                f"stitches {loop.stitches!r} name none of the {len(space)} stitches: use "
+                f"stitches {self.stitches!r} name none of the {len(space)} stitches: use "
                 "'all', 'anchors' or ids"
             )
-        loop.evaluator = StitchEvaluators(loop.evaluator, dict.fromkeys(ids))
+        self.evaluator = StitchEvaluators(self.evaluator, dict.fromkeys(ids))
+        self._trie = menu.backbone.trie(self.evaluator.by_id)
+
+    def run_batch(self, data_batch: Any, step: Callable[[Any], Any]) -> Any:
+        """Run every stitch on one batch; the last one's outputs go to the hooks.
+
+        ``step`` is the model's own, for what ``LabelStep`` cannot do.
+        """
+        model, backbone = self.runner.model, stitched_backbone(self.runner.model)
+        passes, labels = backbone.share_prefixes(self._trie), BatchLabels()
+        with autocast(enabled=self.fp16):
+            predict: Callable[[], Any] = partial(step, data_batch)
+            if self._wants_labels_only():
+                predict = LabelStep(unwrap(model), data_batch)
+            for stitch_id in self._trie.order:
+                with backbone.use_stitch(stitch_id, passes):
+                    outputs = predict()
+                samples = [_as_dict(output) for output in outputs]
+                for metric in self.evaluator.by_id[stitch_id].metrics:
+                    labels.process(metric, data_batch, samples)
+        return outputs
+
+    def _wants_labels_only(self) -> bool:
+        """Does nothing here read ``seg_logits``, or change how the model predicts?"""
+        model = self.runner.model
+        metrics = next(iter(self.evaluator.by_id.values())).metrics
+        return (
+            not isinstance(model, BaseTTAModel)
+            and predicts_like_mmseg(unwrap(model))
+            and all(type(metric) in _READ_LABELS_ONLY for metric in metrics)
+            and not any(_reads_outputs(hook) for hook in self.runner.hooks)
+        )
 
 
-def run_batch(loop: Any, data_batch: Any, step: Any) -> Any:
-    """Run every stitch of the loop on one batch; the last one's outputs go to the hooks."""
-    backbone, evaluators = stitched_backbone(loop.runner.model), loop.evaluator.by_id
-    with backbone.share_prefixes(evaluators) as order, autocast(enabled=loop.fp16):
-        for stitch_id in order:
-            with backbone.use_stitch(stitch_id):
-                outputs = step(data_batch)
-            evaluators[stitch_id].process(data_samples=outputs, data_batch=data_batch)
-    return outputs
+# Metrics that read ``pred_sem_seg`` alone. Subclasses may read more.
+_READ_LABELS_ONLY = (IoUMetric, CityscapesMetric)
+
+
+def _reads_outputs(hook: Hook) -> bool:
+    """May this hook look into what the model predicted?"""
+    if isinstance(hook, SegVisualizationHook):
+        return bool(hook.draw)
+    if type(hook).__module__.startswith(("mmengine.", "mmsn.")):
+        return False  # these look at times and weights
+    names = ("_after_iter", "after_val_iter", "after_test_iter")
+    return any(getattr(type(hook), name) is not getattr(Hook, name) for name in names)
+
+
+def _as_dict(output: Any) -> Any:
+    """As ``Evaluator.process`` hands a prediction to metrics."""
+    return output.to_dict() if isinstance(output, BaseDataElement) else output
 
 
 @LOOPS.register_module()
-class ParetoValLoop(ValLoop):
+class ParetoValLoop(StitchLoop, ValLoop):
     """Validation of named stitches.
 
     Modifications of ``ValLoop``: each batch goes through every stitch in ``stitches``, by default
@@ -148,14 +214,14 @@ class ParetoValLoop(ValLoop):
 
     def run(self) -> dict:
         """Validate; returns the flat metrics."""
-        prepare_evaluators(self)
+        self.prepare()
         return super().run()
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Run every stitch on one batch."""
         self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = run_batch(self, data_batch, self.runner.model.val_step)
+        outputs = self.run_batch(data_batch, self.runner.model.val_step)
         self.runner.call_hook(
             "after_val_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )

@@ -6,40 +6,39 @@ that was cut off continues. Images are split over ranks as mmengine's samplers s
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from mmengine.runner import TestLoop
 from rich.progress import Progress, TimeRemainingColumn
 from torch.utils.data import RandomSampler
 
-from mmsn.engine.loops import (
-    StitchNames,
-    prepare_evaluators,
-    quiet,
-    run_batch,
-    scalars,
-)
-from mmsn.errors import UserError
-from mmsn.evaluation.chunks import (
+from mmsn.engine.chunks import (
     ChunkStore,
+    FolderLock,
     Results,
     fingerprint_of_data,
     fingerprint_of_model,
     sha256_of,
 )
+from mmsn.engine.loops import StitchLoop, quiet
+from mmsn.engine.run_report import keep_older, make_report, metrics_so_far
+from mmsn.errors import UserError
+from mmsn.evaluation.curve import frontier
 from mmsn.evaluation.latency import measure_latency
-from mmsn.evaluation.report import ParetoReport, StitchResult, frontier, software_versions
-from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
+from mmsn.evaluation.report import ParetoReport, software_versions
+from mmsn.evaluation.tables import text_table
+from mmsn.models import stitched_backbone
 from mmsn.registry import LOOPS
+from mmsn.stitching.selection import StitchNames
 
 
 @LOOPS.register_module()
-class ParetoTestLoop(TestLoop):
+class ParetoTestLoop(StitchLoop, TestLoop):
     """Test of many stitches, with a report of accuracy against FLOPs.
 
     Modifications of ``TestLoop``: each batch goes through every stitch in ``stitches``, by default
@@ -50,8 +49,8 @@ class ParetoTestLoop(TestLoop):
     Args:
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
-        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the dearest
-            stitch that it allows.
+        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
+            expensive stitch that it allows.
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
@@ -82,7 +81,12 @@ class ParetoTestLoop(TestLoop):
 
     def run(self) -> dict:
         """Test; returns the flat metrics and writes the report."""
-        prepare_evaluators(self, self.budgets)
+        with one_rank_first(FolderLock(Path(self.runner.work_dir))):
+            return self._run()
+
+    def _run(self) -> dict:
+        self.prepare(self.budgets)
+        self._checkpoint_sha256 = sha256_of(self.runner.cfg.get("load_from"))
         self._store = ChunkStore(
             Path(self.runner.work_dir) / "partial", self._identity(), get_rank()
         )
@@ -98,6 +102,12 @@ class ParetoTestLoop(TestLoop):
         if chunks:
             self.runner.logger.info(
                 f"Continuing after {len(chunks)} chunks of {self._batches_per_chunk} batches"
+            )
+        if self._store.others():
+            self.runner.logger.warning(
+                f"{self._store.root} holds an unfinished benchmark of another checkpoint, config, "
+                "list of stitches or state of the data: it is not used, and removed when this one "
+                "has finished"
             )
         order = list(self.evaluator.by_id)
         if len(order) > 1 and self.runner.cfg.get("default_hooks", {}).get("visualization", {}).get(
@@ -123,7 +133,8 @@ class ParetoTestLoop(TestLoop):
         if is_main_process():
             self._finish()
         barrier()
-        self._store.remove()
+        self._store.remove()  # on every rank: it may have a disk of its own
+        barrier()
         if self.report_path is not None and self.latency != "none":
             self._time(self.report_path)  # after the barrier: nobody waits for it
         return flat
@@ -135,7 +146,7 @@ class ParetoTestLoop(TestLoop):
         if idx < self._batches_done:
             return
         self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = run_batch(self, data_batch, self.runner.model.test_step)
+        outputs = self.run_batch(data_batch, self.runner.model.test_step)
         self.runner.call_hook(
             "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
         )
@@ -162,25 +173,25 @@ class ParetoTestLoop(TestLoop):
         images = min(of_images, chunks * self._batches_per_chunk * batch)
         try:
             with quiet():
-                so_far = {i: _metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
-        except Exception as error:  # anybody's metric, which may want all images
+                so_far = {i: metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
+        except Exception as error:  # of any metric, which may need all images
             self.runner.logger.info(f"No figures yet: {type(error).__name__}: {error}")
             return
-        report = make_report(self.runner, so_far, {}, images, of_images)
+        report = self._report(so_far, {}, images, of_images)
         report.save(Path(self.runner.work_dir) / "pareto.partial.json")
 
     def _finish(self) -> None:
         """Write the report, and take the partial one away."""
         folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
         results, ious = self.evaluator.results, self.evaluator.class_iou
-        report = make_report(self.runner, results, ious, size, size)
+        report = self._report(results, ious, size, size)
         if all(result.metrics for result in report.stitches):
             self.report_path = folder / "pareto.json"
             kept = keep_older(self.report_path)
             if kept is not None:
                 self.runner.logger.info(f"The report of an earlier run is now {kept}")
             self._save(report, self.report_path)
-            self.runner.logger.info(f"Wrote {self.report_path}\n{report.table()}")
+            self.runner.logger.info(f"Wrote {self.report_path}\n{text_table(report)}")
         else:
             self.runner.logger.info("No metrics were computed, so there is no report")
         (folder / "pareto.partial.json").unlink(missing_ok=True)
@@ -207,6 +218,16 @@ class ParetoTestLoop(TestLoop):
         report.save(path)
         report.save_csv(path.with_suffix(".csv"))
 
+    def _report(
+        self,
+        results: Mapping[int, Mapping[str, float]],
+        class_iou: Mapping[int, list[float] | None],
+        images: int,
+        of_images: int,
+    ) -> ParetoReport:
+        digest = self._checkpoint_sha256
+        return make_report(self.runner, results, class_iou, images, of_images, digest)
+
     def _counts(self) -> dict[int, list[int]]:
         return {i: [len(m.results) for m in e.metrics] for i, e in self.evaluator.by_id.items()}
 
@@ -226,7 +247,7 @@ class ParetoTestLoop(TestLoop):
         return dict(
             model=cfg.get("model"),
             weights=fingerprint_of_model(self.runner.model),
-            checkpoint=[str(cfg.get("load_from")), sha256_of(cfg.get("load_from"))],
+            checkpoint=[str(cfg.get("load_from")), self._checkpoint_sha256],
             hooks=cfg.get("custom_hooks"),
             dataloader=cfg.get("test_dataloader"),
             data=fingerprint_of_data(self.dataloader.dataset),
@@ -239,62 +260,21 @@ class ParetoTestLoop(TestLoop):
         )
 
 
-def _metrics_so_far(evaluator: Any) -> dict[str, float]:
-    """What the metrics say of this rank's images until now."""
-    values: dict[str, float] = {}
-    for metric in evaluator.metrics:
-        prefix = f"{metric.prefix}/" if metric.prefix else ""
-        computed = metric.compute_metrics(list(metric.results))
-        values |= {f"{prefix}{name}": value for name, value in computed.items()}
-    return values
+@contextmanager
+def one_rank_first(lock: FolderLock) -> Iterator[None]:
+    """Hold a lock on rank 0; the others start once it has it, or stop because it has not.
 
-
-def keep_older(path: Path) -> Path | None:
-    """Rename a file that is there to the first free ``NAME.N.json``; None if there is none."""
-    if not path.exists():
-        return None
-    for number in itertools.count(1):
-        free = path.with_suffix(f".{number}{path.suffix}")
-        if not free.exists():
-            return path.rename(free)
-    raise AssertionError
-
-
-def make_report(
-    runner: Any,
-    results: Mapping[int, Mapping[str, float]],
-    class_iou: Mapping[int, list[float] | None],
-    images: int,
-    of_images: int,
-) -> ParetoReport:
-    """Join metrics by stitch with what the stitches are and cost."""
-    backbone = stitched_backbone(runner.model)
-    macs = segmentor_macs(runner.model, backbone.img_size)
-    params = segmentor_params(runner.model)
-    checkpoint = str(runner.cfg.get("load_from") or "")
-    classes = list((runner.visualizer.dataset_meta or {}).get("classes") or ())
-    stitches = [
-        StitchResult(
-            id=i,
-            kind=backbone.space[i].kind,
-            segments=backbone.space[i].segments,
-            macs=macs[i],
-            params=params[i],
-            metrics=scalars(metrics),
-            class_iou=ious if ious and len(ious) == len(classes) else None,
-        )
-        for i, metrics in results.items()
-        for ious in [class_iou.get(i)]
-    ]
-    return ParetoReport(
-        title=Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name,
-        config=str(runner.cfg.filename or ""),
-        checkpoint=checkpoint,
-        checkpoint_sha256=sha256_of(checkpoint),
-        image_size=backbone.img_size,
-        images=images,
-        of_images=of_images,
-        classes=classes,
-        software=software_versions(),
-        stitches=stitches,
-    )
+    Raises:
+        UserError: on every rank, with the reason.
+    """
+    refused: list[str | None] = [None]
+    with ExitStack() as stack:
+        if is_main_process():
+            try:
+                stack.enter_context(lock)
+            except UserError as error:
+                refused = [str(error)]
+        broadcast_object_list(refused)
+        if refused[0] is not None:
+            raise UserError(refused[0])
+        yield

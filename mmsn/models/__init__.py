@@ -7,6 +7,7 @@ from mmsn.models.complexity import (
     segmentor_macs,
     segmentor_params,
     stitched_backbone,
+    training_macs,
     unwrap,
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
@@ -31,5 +32,6 @@ __all__ = [
     "segmentor_macs",
     "segmentor_params",
     "stitched_backbone",
+    "training_macs",
     "unwrap",
 ]

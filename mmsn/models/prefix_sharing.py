@@ -36,7 +36,12 @@ class PassState:
 
 
 class SharedPasses:
-    """The passes of all stitches of a trie over the same sequence of inputs."""
+    """The passes of all stitches of a trie over the same sequence of inputs.
+
+    For each input there is a stack of states on the path from the root of the trie to where the
+    last stitch ended: one per length at which a later stitch branches off, longest last. Stitches
+    must come in the trie's order for most to be shared; in any other order results are the same.
+    """
 
     def __init__(
         self,
@@ -45,64 +50,102 @@ class SharedPasses:
         advance: Callable[[PassState, Step], None],
     ) -> None:
         self.trie, self._start, self._advance = trie, start, advance
-        self._calls: dict[int, int] = {}  # by stitch
-        # One stack of (length, state) per call, and the input and route that it belongs to.
-        self._stacks: list[list[tuple[int, PassState]]] = []
-        self._inputs: list[Tensor] = []
-        self._before: list[int] = []
+        self._inputs: list[_Input] = []
 
-    def begin(self, stitch: Stitch) -> None:
-        """A stitch starts over at the first input."""
-        self._calls[stitch.id] = 0
-
-    def forward(self, image: Tensor, stitch: int) -> list[Level | None]:
-        """The feature levels of a stitch for its next input; the caller may change them in place.
+    def begin(self, stitch: Stitch) -> SharedPass:
+        """A pass of one stitch, from the first input on.
 
         Raises:
-            RuntimeError: a stitch that is not of the trie, or an input that is not the one that
-                the stitches before had at this place.
+            RuntimeError: a stitch that is not of the trie.
+        """
+        if stitch.id not in self.trie.routes:
+            raise RuntimeError(
+                f"stitch {stitch.id} is not among the {len(self.trie.order)} that share work "
+                "here: name it in share_prefixes, too"
+            )
+        return SharedPass(self, stitch.id)
+
+    def kept(self) -> int:
+        """How many states are kept now, over all inputs."""
+        return sum(len(one.stack) for one in self._inputs)
+
+    def forward(self, image: Tensor, stitch: int, call: int) -> list[Level | None]:
+        """The feature levels of a stitch for an input; the caller may change them in place.
+
+        Raises:
+            RuntimeError: an input that is not the one that the stitches before had at this place.
         """
         trie = self.trie
-        if stitch not in trie.routes:
+        if call == len(self._inputs):
+            self._inputs.append(_Input(image, stitch))
+        one = self._inputs[call]
+        if not one.equals(image):
             raise RuntimeError(
-                f"stitch {stitch} is not among the {len(trie.order)} that share work here: name it "
-                "in share_prefixes, too"
+                f"input {call} of stitch {stitch} is not that of stitch {one.before}: "
+                "stitches share work only on the same images; call share_prefixes for each batch"
             )
-        call = self._calls.get(stitch, 0)
-        self._calls[stitch] = call + 1
-        if call == len(self._stacks):
-            self._stacks.append([])
-            self._inputs.append(image.clone())
-            self._before.append(stitch)
-        elif not _same(image, self._inputs[call]):
-            raise RuntimeError(
-                f"input {call} of stitch {stitch} is not that of stitch {self._before[call]}: "
-                "stitches share work only on the same images; open share_prefixes for each batch"
-            )
-        stack, before = self._stacks[call], self._before[call]
-        route = trie.routes[stitch]
-        shared = 0
-        if stack and trie.first[before] == trie.first[stitch]:
-            shared = common_length(trie.routes[before], route)
-        while stack and (stack[-1][0] > shared or trie.first[before] != trie.first[stitch]):
-            stack.pop()
-        if stack:
-            done, state = stack[-1][0], stack[-1][1].branch()
+        route, first = trie.routes[stitch], trie.first[stitch]
+        # Routes that begin with another anchor have nothing in common, not even the embedding: -1
+        # drops also the states of length 0.
+        shared = -1
+        if trie.first[one.before] == first:
+            shared = common_length(trie.routes[one.before], route)
+        while one.stack and one.stack[-1][0] > shared:
+            one.stack.pop()
+        # What is left lies on this stitch's route, too; continue from the longest.
+        if one.stack:
+            done, kept = one.stack[-1]
+            state = kept.branch()
         else:
-            done, state = 0, self._start(image, trie.first[stitch])
-        self._before[call] = stitch
-        kept = {length for length, _ in stack}
+            done, state = 0, self._start(image, first)
+        one.before = stitch
+        lengths = {length for length, _ in one.stack}
         for length in range(done, len(route) + 1):
-            if length in trie.branches[stitch] and length not in kept:
-                stack.append((length, state.branch()))
+            if length in trie.branches[stitch] and length not in lengths:
+                one.stack.append((length, state.branch()))
             if length < len(route):
                 self._advance(state, route[length])
+        # The states that are kept hold the same tensors, and heads may write into theirs.
         return [_copy(level) for level in state.levels]
 
 
-def _same(image: Tensor, other: Tensor) -> bool:
-    """Are these equal, where broken pixels (NaN) equal each other?"""
-    return image.shape == other.shape and torch.allclose(image, other, 0, 0, equal_nan=True)
+class SharedPass:
+    """One stitch's way through the inputs; it counts the calls of the backbone."""
+
+    def __init__(self, passes: SharedPasses, stitch: int) -> None:
+        self._passes, self._stitch, self._calls = passes, stitch, 0
+
+    def forward(self, image: Tensor) -> list[Level | None]:
+        """The feature levels of the next input."""
+        self._calls += 1
+        return self._passes.forward(image, self._stitch, self._calls - 1)
+
+
+class _Input:
+    """An input, the last stitch that had it, and the states that were kept of its passes."""
+
+    def __init__(self, image: Tensor, before: int) -> None:
+        self._content = image.clone()  # somebody may write into the image later
+        self._image, self._version = image, _version(image)
+        self.before = before
+        self.stack: list[tuple[int, PassState]] = []  # (steps done, state)
+
+    def equals(self, image: Tensor) -> bool:
+        """Is this the same image, where broken pixels (NaN) equal each other?"""
+        content = self._content
+        if (image.shape, image.dtype) != (content.shape, content.dtype):
+            return False
+        # The same memory, unwritten since: spares the comparison. The reference to the first
+        # image keeps the memory from being used for another one.
+        same = image.data_ptr() == self._image.data_ptr() and image.stride() == self._image.stride()
+        if same and self._version is not None and self._version == _version(image):
+            return True
+        return torch.allclose(image, content, 0, 0, equal_nan=True)
+
+
+def _version(image: Tensor) -> int | None:
+    """How often the memory was written to; inference tensors do not count."""
+    return None if image.is_inference() else image._version
 
 
 def _copy(level: Level | None) -> Level | None:

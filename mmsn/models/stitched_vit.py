@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
 from mmsn.models.context_local import ContextLocal
-from mmsn.models.prefix_sharing import Level, PassState, SharedPasses
+from mmsn.models.prefix_sharing import Level, PassState, SharedPass, SharedPasses
 from mmsn.registry import MODELS
 from mmsn.stitching import (
     CostModel,
@@ -140,8 +140,9 @@ class StitchedViT(BaseModule):
         macs = self.stitch_macs(self.img_size)
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
+        self._drawn: tuple[Stitch, ...] = ()
         self._in_use: ContextLocal[Stitch] = ContextLocal()
-        self._shared: ContextLocal[SharedPasses] = ContextLocal()
+        self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
     @property
     def stitch(self) -> Stitch:
@@ -154,37 +155,56 @@ class StitchedViT(BaseModule):
         Raises:
             UserError: an id that the space does not have.
         """
-        self._stitch = self.space[stitch_id]
-        self._begin_sharing(self._stitch)
+        self._stitch, self._drawn = self.space[stitch_id], ()
+
+    def set_training_stitches(self, ids: Sequence[int]) -> None:
+        """Choose the stitches that ``forward`` runs in training mode; none: that of evaluation.
+
+        The batch is cut into as many consecutive parts as there are ids, equal but for one image,
+        and each part runs its stitch; the levels hold the whole batch again. So one step trains
+        several stitches at the cost of one, and any neck, head and loss can follow. Evaluation
+        mode never looks at this, and ``use_stitch`` and ``set_stitch`` override it.
+
+        Raises:
+            UserError: an id that the space does not have.
+        """
+        self._drawn = tuple(self.space[stitch_id] for stitch_id in ids)
+
+    @property
+    def training_stitches(self) -> tuple[Stitch, ...]:
+        """The stitches that ``forward`` runs in training mode, one per part of the batch."""
+        in_use = self._in_use.get()
+        return (in_use,) if in_use else self._drawn or (self._stitch,)
 
     @contextmanager
-    def use_stitch(self, stitch_id: int) -> Iterator[Stitch]:
-        """Run a stitch inside a ``with`` block, whatever other threads run meanwhile."""
-        with self._in_use.use(self.space[stitch_id]) as stitch:
-            self._begin_sharing(stitch)
+    def use_stitch(self, stitch_id: int, passes: SharedPasses | None = None) -> Iterator[Stitch]:
+        """Run a stitch inside a ``with`` block, whatever other threads run meanwhile.
+
+        With ``passes`` of ``share_prefixes`` it shares the work of the stitches before it.
+        """
+        stitch = self.space[stitch_id]
+        shared = None if passes is None else passes.begin(stitch)
+        with self._in_use.use(stitch), self._shared.use(shared):
             yield stitch
 
-    def _begin_sharing(self, stitch: Stitch) -> None:
-        shared = self._shared.get()
-        if shared is not None:
-            shared.begin(stitch)
+    def trie(self, ids: Iterable[int]) -> Trie:
+        """The routes of stitches in evaluation mode, in the order in which they share most."""
+        return Trie(self.space, ids, self.out_indices, self.eval_levels)
 
-    @contextmanager
-    def share_prefixes(self, ids: Iterable[int]) -> Iterator[tuple[int, ...]]:
-        """Inside the ``with`` block, run stitches on the same inputs, shared beginnings once.
+    def share_prefixes(self, stitches: Trie | Iterable[int]) -> SharedPasses:
+        """What stitches need to run shared beginnings once on the same sequence of inputs.
 
-        Yields the ids in the order in which most is shared; choose each with ``use_stitch`` or
-        ``set_stitch``, then run it on the same sequence of inputs as the others. Results are bit
-        for bit those of each stitch alone.
+        Make one per batch; a trie that was made before spares the time to build it. Run each
+        stitch in ``with backbone.use_stitch(stitch_id, passes)``, best in the order of
+        ``passes.trie.order``. Results are bit for bit those of each stitch alone.
 
         Raises:
             RuntimeError: in training mode.
         """
         if self.training:
             raise RuntimeError("stitches share work in evaluation mode only: call model.eval()")
-        trie = Trie(self.space, ids, self.out_indices, self.eval_levels)
-        with self._shared.use(SharedPasses(trie, self.begin, self.advance)):
-            yield trie.order
+        trie = stitches if isinstance(stitches, Trie) else self.trie(stitches)
+        return SharedPasses(trie, self.begin, self.advance)
 
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
@@ -236,11 +256,27 @@ class StitchedViT(BaseModule):
 
         With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
         """
+        if self.training:
+            stitches = self.training_stitches
+            if len(image) < len(stitches):
+                raise UserError(
+                    f"a batch of {len(image)} images cannot train {len(stitches)} stitches at "
+                    "once: raise the batch size, or lower `parts` of the sampling hook"
+                )
+            parts = image.tensor_split(len(stitches))
+            passes = [
+                self._run(part, stitch, self.train_levels)
+                for part, stitch in zip(parts, stitches, strict=True)
+            ]
+            return passes[0] if len(passes) == 1 else tuple(map(_join_parts, *passes))
         shared = self._shared.get()
-        if shared is not None and not self.training:
-            return tuple(shared.forward(image, self.stitch.id))
-        stitch = self.stitch
-        levels = self.train_levels if self.training else self.eval_levels
+        if shared is not None:
+            return tuple(shared.forward(image))
+        return self._run(image, self.stitch, self.eval_levels)
+
+    def _run(
+        self, image: Tensor, stitch: Stitch, levels: Sequence[int]
+    ) -> tuple[Level | None, ...]:
         state = self.begin(image, stitch.segments[0].anchor)
         for step in self.space.route(stitch, self.out_indices, levels):
             self.advance(state, step)
@@ -289,6 +325,14 @@ class StitchedViT(BaseModule):
             1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim, device=device
         )
         return tuple(self._to_level(tokens, (rows, columns)) for _ in self.out_indices)
+
+
+def _join_parts(*parts: Level) -> Level:
+    """One level of the whole batch out of those of its parts."""
+    if isinstance(parts[0], tuple):
+        maps, class_tokens = zip(*parts, strict=True)
+        return torch.cat(maps), torch.cat(class_tokens)
+    return torch.cat(cast(tuple[Tensor, ...], parts))
 
 
 def layer_name(key: LayerKey) -> str:

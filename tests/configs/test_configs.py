@@ -1,5 +1,6 @@
 """Every config builds, trains one step on a shrunken copy, and is what its name says."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -329,3 +330,43 @@ def test_base_names_are_unique_and_leaves_short():
     assert not [name for name, count in names.items() if count > 1]  # mim looks them up by name
     for path in LEAVES:
         assert len(path.read_text().splitlines()) <= 40, path
+
+
+def bases_of(path):
+    """The files that a config names in ``_base_``, read without running it."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "_base_":
+            names = ast.literal_eval(node.value)
+            return [path.parent / name for name in ([names] if isinstance(names, str) else names)]
+    return []
+
+
+def levels(path):
+    return 1 + max(map(levels, bases)) if (bases := bases_of(path)) else 0
+
+
+def test_no_config_inherits_over_more_than_three_levels():
+    assert {path.stem: levels(path) for path in LEAVES if levels(path) > 3} == {}
+
+
+def test_no_two_leaves_differ_in_one_line():
+    """What they share belongs into a recipe; a comment that names the anchors does not count."""
+    seen = {}
+    for path in LEAVES:
+        lines = [x for x in path.read_text().splitlines() if not x.startswith("#")]
+        if len(lines) > 15:  # a shorter leaf holds little else than what differs
+            seen[path.stem] = lines
+    for name, lines in seen.items():
+        for other, others in seen.items():
+            if name < other and len(lines) == len(others):
+                different = sum(a != b for a, b in zip(lines, others, strict=True))
+                assert different > 1, f"{name} and {other}"
+
+
+@pytest.mark.parametrize("path", [p for p in LEAVES if p.parent.name == "published"], ids=by_stem)
+def test_a_published_config_has_anchors_without_weights_of_their_own(path):
+    config = Config.fromfile(path)
+    assert config.model.backbone.anchors == config.anchors
+    for anchor in config.anchors:
+        assert anchor.rel_pos_bias
+        assert not {"pretrained", "checkpoint"} & set(anchor)

@@ -7,7 +7,7 @@ from mmsn.engine import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching import LayerKey
-from tests.models.conftest import tiny_anchor, tiny_eva
+from tests.tiny import tiny_anchor, tiny_eva
 
 
 @pytest.fixture(params=[tiny_anchor, tiny_eva])

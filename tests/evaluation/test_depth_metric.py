@@ -17,6 +17,7 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import DepthMetric as MmsegDepthMetric
 from mmseg.structures import SegDataSample
 
+from mmsn.engine.chunks import ChunkStore
 from mmsn.errors import UserError
 from mmsn.evaluation import (
     DEPTH_METRICS,
@@ -26,7 +27,6 @@ from mmsn.evaluation import (
     depth_errors,
     frontier,
 )
-from mmsn.evaluation.chunks import ChunkStore
 
 
 def reference(p, g):

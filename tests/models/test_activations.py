@@ -6,7 +6,7 @@ import torch
 from mmsn.models import activation_bytes
 from mmsn.models.tracing import LiveBytes
 from tests.deploy.tiny import tiny_model
-from tests.models.conftest import tiny_anchor, tiny_eva
+from tests.tiny import tiny_anchor, tiny_eva
 
 MIXED = "vit_small_patch16_rope_mixed_224"
 

@@ -119,10 +119,10 @@ def test_stitches_share_their_beginnings_when_images_are_flipped(test_cfg):
             alone[stitch] = predict(model, image)
     apart = len(calls)
     calls.clear()
-    with backbone.share_prefixes(ids) as order:
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                assert torch.equal(predict(model, image), alone[stitch]), stitch
+    passes = backbone.share_prefixes(ids)
+    for stitch in passes.trie.order:
+        with backbone.use_stitch(stitch, passes):
+            assert torch.equal(predict(model, image), alone[stitch]), stitch
     assert len(calls) < apart
 
 
@@ -173,8 +173,8 @@ def test_class_tokens_that_nobody_reads_are_refused():
         feature_strides=[4, 8, 16, 32],
         channels=8,
     )
-    with pytest.raises(UserError, match="but the FPNDepthHead reads maps alone"):
+    with pytest.raises(UserError, match="but the FPNDepthHead reads only maps"):
         build(maps_only)
     maps_only["neck"] = dict(type="MultiLevelNeck", in_channels=[24] * 4, out_channels=24)
-    with pytest.raises(UserError, match="but the neck reads maps alone"):
+    with pytest.raises(UserError, match="but the neck reads only maps"):
         build(maps_only)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.models.conftest import tiny_anchor, tiny_eva
+from mmsn.errors import UserError
+from tests.tiny import tiny_anchor, tiny_eva
 
 CHAIN = [tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)]
 
@@ -28,13 +29,13 @@ def test_outputs_are_bit_for_bit_those_of_each_stitch_alone(build, anchors, opti
         with backbone.use_stitch(stitch):
             expected[stitch] = [backbone(crop) for crop in crops]
     seen = []
-    with backbone.share_prefixes(backbone.space.ids) as order:
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                for crop, maps in zip(crops, expected[stitch], strict=True):
-                    for ours, alone in zip(backbone(crop), maps, strict=True):
-                        assert alone is ours is None or torch.equal(ours, alone)
-            seen.append(stitch)
+    passes = backbone.share_prefixes(backbone.space.ids)
+    for stitch in passes.trie.order:
+        with backbone.use_stitch(stitch, passes):
+            for crop, maps in zip(crops, expected[stitch], strict=True):
+                for ours, alone in zip(backbone(crop), maps, strict=True):
+                    assert alone is ours is None or torch.equal(ours, alone)
+        seen.append(stitch)
     assert sorted(seen) == list(backbone.space.ids)
 
 
@@ -46,13 +47,13 @@ def test_each_shared_block_runs_once_and_few_states_are_kept(build):
         for block in anchor.vit.blocks:
             block.register_forward_hook(lambda *_: calls.append(1))
     most = 0
-    with backbone.share_prefixes(backbone.space.ids) as order:
-        trie = backbone._shared.get().trie
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                for crop in crops:
-                    backbone(crop)
-            most = max(most, sum(map(len, backbone._shared.get()._stacks)))
+    trie = backbone.trie(backbone.space.ids)
+    passes = backbone.share_prefixes(trie)
+    for stitch in trie.order:
+        with backbone.use_stitch(stitch, passes):
+            for crop in crops:
+                backbone(crop)
+        most = max(most, passes.kept())
     assert len(calls) == 3 * sum(type(step).__name__ == "Run" for step in trie.executed())
     assert most == 3 * trie.kept()
 
@@ -60,31 +61,37 @@ def test_each_shared_block_runs_once_and_few_states_are_kept(build):
 @torch.no_grad()
 def test_a_different_image_is_refused(build):
     backbone = build()
-    with backbone.share_prefixes([0, 1]) as order:
-        with backbone.use_stitch(order[0]):
-            backbone(torch.randn(1, 3, 32, 32))
-        with (
-            backbone.use_stitch(order[1]),
-            pytest.raises(RuntimeError, match="open share_prefixes for each batch"),
-        ):
-            backbone(torch.randn(1, 3, 32, 32))
+    passes = backbone.share_prefixes([0, 1])
+    with backbone.use_stitch(0, passes):
+        backbone(torch.randn(1, 3, 32, 32))
+    with (
+        backbone.use_stitch(1, passes),
+        pytest.raises(RuntimeError, match="call share_prefixes for each batch"),
+    ):
+        backbone(torch.randn(1, 3, 32, 32))
     backbone(torch.randn(1, 3, 32, 32))  # afterwards all is as before
 
 
 @torch.no_grad()
-def test_a_stitch_inside_another_and_one_that_was_in_use_before(build):
+def test_a_stitch_inside_another_runs_alone_and_the_outer_one_goes_on_sharing(build):
     backbone, image = build(), torch.randn(1, 3, 32, 32)
     expected = {}
     for stitch in (0, 1, 2):
         with backbone.use_stitch(stitch):
             expected[stitch] = backbone(image)[-1]
-    with backbone.use_stitch(1), backbone.share_prefixes([0, 1, 2]):
-        assert torch.equal(backbone(image)[-1], expected[1])  # chosen before the sharing began
-        with backbone.use_stitch(2):
-            assert torch.equal(backbone(image)[-1], expected[2])
-            with backbone.use_stitch(0):
-                assert torch.equal(backbone(image)[-1], expected[0])
-            assert backbone.stitch.id == 2
+    passes, crops = backbone.share_prefixes([0, 1, 2]), torch.randn(2, 1, 3, 32, 32)
+    with backbone.use_stitch(1):
+        crop = backbone(crops[1])[-1]
+    for _ in range(2):  # the same stitch again begins with the first input
+        with backbone.use_stitch(1, passes):
+            assert torch.equal(backbone(image)[-1], expected[1])
+            with backbone.use_stitch(2):
+                assert torch.equal(backbone(image)[-1], expected[2])
+                assert backbone.stitch.id == 2
+            backbone.set_stitch(0)
+            assert backbone.stitch.id == 1
+            assert torch.equal(backbone(crops[1])[-1], crop)  # the second input of this pass
+    assert torch.equal(backbone(image)[-1], expected[0])
 
 
 @torch.no_grad()
@@ -100,45 +107,50 @@ def test_what_a_head_does_to_a_level_or_an_image_spoils_no_other_stitch(build, t
     for stitch in backbone.space.ids:
         with backbone.use_stitch(stitch):
             expected[stitch] = flat(backbone(image))
-    with backbone.share_prefixes(backbone.space.ids) as order:
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                levels = flat(backbone(pristine.clone()))
-            assert all(torch.equal(a, b) for a, b in zip(levels, expected[stitch], strict=True))
-            for level in levels:
-                level.mul_(2)
-    with backbone.share_prefixes([0, 1]) as order:
-        with backbone.use_stitch(order[0]):
-            backbone(image)
-        image += 1
-        with backbone.use_stitch(order[1]), pytest.raises(RuntimeError, match="the same images"):
-            backbone(image)
+    passes = backbone.share_prefixes(backbone.space.ids)
+    for stitch in passes.trie.order:
+        with backbone.use_stitch(stitch, passes):
+            levels = flat(backbone(pristine.clone()))
+        assert all(torch.equal(a, b) for a, b in zip(levels, expected[stitch], strict=True))
+        for level in levels:
+            level.mul_(2)
+    passes = backbone.share_prefixes([0, 1])
+    with backbone.use_stitch(0, passes):
+        backbone(image)
+    image += 1
+    with backbone.use_stitch(1, passes), pytest.raises(RuntimeError, match="the same images"):
+        backbone(image)
+    image -= 1  # written to, but as it was
+    image.copy_(pristine)
+    with backbone.use_stitch(1, passes):
+        assert all(
+            torch.equal(a, b) for a, b in zip(flat(backbone(image)), expected[1], strict=True)
+        )
 
 
 @torch.no_grad()
 def test_broken_pixels_are_the_same_as_themselves(build):
     backbone, image = build(), torch.randn(1, 3, 32, 32)
     image[0, 0, 0, 0] = float("nan")
-    with backbone.share_prefixes([0, 1]) as order:
-        for stitch in order:
-            with backbone.use_stitch(stitch):
-                backbone(image)
+    passes = backbone.share_prefixes([0, 1])
+    for stitch in passes.trie.order:
+        for again in (image, image.clone()):
+            with backbone.use_stitch(stitch, passes):
+                backbone(again)
 
 
 @torch.no_grad()
 def test_a_stitch_that_was_not_named_is_refused(build):
     backbone = build()
     with (
-        backbone.share_prefixes([0, 1]),
-        backbone.use_stitch(2),
         pytest.raises(RuntimeError, match="stitch 2 is not among the 2"),
+        backbone.use_stitch(2, backbone.share_prefixes([0, 1])),
     ):
-        backbone(torch.randn(1, 3, 32, 32))
+        pass
+    with pytest.raises(UserError, match="stitch 5 is unknown"):
+        backbone.share_prefixes([0, 5])
 
 
 def test_training_is_refused(build):
-    with (
-        pytest.raises(RuntimeError, match=r"call model\.eval"),
-        build().train().share_prefixes([0]),
-    ):
-        pass
+    with pytest.raises(RuntimeError, match=r"call model\.eval"):
+        build().train().share_prefixes([0])

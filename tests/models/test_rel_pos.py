@@ -5,8 +5,8 @@ import torch
 
 from mmsn.errors import UserError
 from mmsn.models import Anchor, rel_pos
-from tests.models.conftest import tiny_anchor
 from tests.models.reference_rules import position_index
+from tests.tiny import tiny_anchor
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (3, 5), (6, 2)])

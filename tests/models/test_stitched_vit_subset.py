@@ -11,7 +11,7 @@ from mmsn.errors import UserError
 from mmsn.models import StitchedViT, activation_bytes
 from mmsn.stitching import resolve
 from tests.deploy.conftest import small_config
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 REL_POS = [tiny_anchor(16, 4, rel_pos_bias=True), tiny_anchor(24, 8, rel_pos_bias=True)]
 
@@ -62,13 +62,13 @@ def test_several_stitches_share_what_they_have_in_common(build):
         {k for k, p in taken_from(whole, build, [i]).named_parameters()} for i in small.space.ids
     ]
     assert {k for k, p in small.named_parameters()} == set.union(*names)
-    with small.share_prefixes(small.space.ids) as order:
-        for stitch in order:
-            with small.use_stitch(stitch), whole.use_stitch(stitch):
-                shared = small(image)
-            with whole.use_stitch(stitch):
-                alone = whole(image)
-            assert all(torch.equal(a, b) for a, b in zip(shared, alone, strict=True))
+    passes = small.share_prefixes(small.space.ids)
+    for stitch in passes.trie.order:
+        with small.use_stitch(stitch, passes):
+            shared = small(image)
+        with whole.use_stitch(stitch):
+            alone = whole(image)
+        assert all(torch.equal(a, b) for a, b in zip(shared, alone, strict=True))
     assert copy.deepcopy(small).stitch == small.stitch
 
 

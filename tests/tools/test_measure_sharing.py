@@ -5,7 +5,7 @@ import sys
 
 from mmengine.config import Config
 
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 
 def test_both_ways_are_timed_and_agree(tool, tmp_path, monkeypatch, capsys):

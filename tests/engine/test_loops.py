@@ -1,0 +1,112 @@
+"""What the loops of many stitches do once, what they share, and when they keep mmseg's way."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmseg.evaluation import IoUMetric
+
+from mmsn.engine import loops, pareto
+from mmsn.evaluation import ParetoReport
+from mmsn.evaluation.iou import BatchLabels
+from mmsn.models.label_prediction import LabelStep
+from mmsn.registry import HOOKS, METRICS
+from mmsn.stitching.trie import Trie
+
+
+@METRICS.register_module()
+class ReadsLogits(IoUMetric):
+    """A metric that wants more than labels."""
+
+    def process(self, data_batch, data_samples):
+        assert all(len(sample["seg_logits"]["data"]) == 12 for sample in data_samples)
+        super().process(data_batch, data_samples)
+
+
+@HOOKS.register_module()
+class ReadsOutputs(Hook):
+    """A hook that looks at predictions."""
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        assert all("seg_logits" in sample for sample in outputs)
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """``count(owner, name)`` lists the calls of a function."""
+
+    def install(owner, name):
+        calls, function = [], getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda *args, **kw: calls.append(args) or function(*args, **kw)
+        )
+        return calls
+
+    return install
+
+
+def results(run, monkeypatch, quick, changes):
+    """Every metric's results per image, by stitch, and the figures."""
+    kept, evaluate = {}, loops.StitchEvaluators.evaluate
+
+    def keep(self, size):  # metrics forget their results when they are evaluated
+        kept.update({i: list(e.metrics[0].results) for i, e in self.by_id.items()})
+        return evaluate(self, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loops.StitchEvaluators, "evaluate", keep)
+        if not quick:
+            patch.setattr(loops.StitchLoop, "_wants_labels_only", lambda self: False)
+            patch.setattr(BatchLabels, "process", lambda self, metric, *rest: metric.process(*rest))
+        return kept, run(**changes).test()
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_the_quick_way_gives_the_results_of_mmseg(run, monkeypatch, mode):
+    """Per image, not only in the mean."""
+    changes = {"model.test_cfg": dict(mode=mode, crop_size=(16, 16), stride=(12, 12))}
+    (ours, figures), (theirs, expected) = (
+        results(run, monkeypatch, quick, changes) for quick in (True, False)
+    )
+    assert figures == expected
+    assert ours.keys() == theirs.keys() == {0, 1, 2, 4}
+    for stitch in ours:
+        assert len(ours[stitch]) == len(theirs[stitch]) == 3
+        for a, b in zip(ours[stitch], theirs[stitch], strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_batch_is_prepared_once_and_the_trie_and_the_hash_are_made_once(run, count, tmp_path):
+    first = run(**{"train_cfg.max_iters": 1})
+    first.train()
+    runner = run(
+        load_from=str(Path(first.work_dir) / "iter_1.pth"),
+        **{"test_dataloader.batch_size": 1, "test_cfg.chunk": 1},
+    )
+    prepared = []
+    runner.model.data_preprocessor.register_forward_hook(lambda *_: prepared.append(1))
+    tries, hashes = count(Trie, "__init__"), count(pareto, "sha256_of")
+    steps = count(LabelStep, "__call__")
+    runner.test()
+    assert len(tries) == len(hashes) == 1
+    assert len(prepared) == 3
+    assert len(steps) == 3 * 4
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    assert len(report.checkpoint_sha256) == 64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"test_evaluator.type": "mmsn.ReadsLogits"},
+        {"custom_hooks": [dict(type="mmsn.ReadsOutputs")]},
+        {"default_hooks.visualization": dict(type="SegVisualizationHook", draw=True)},
+    ],
+    ids=["metric", "hook", "pictures"],
+)
+def test_logits_are_there_where_they_may_be_read(run, count, changes):
+    steps = count(LabelStep, "__call__")
+    runner = run(visualizer=dict(type="SegLocalVisualizer", name="logits"), **changes)
+    assert runner.test()
+    assert not steps
