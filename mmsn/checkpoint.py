@@ -1,8 +1,8 @@
-"""Convert segmentation checkpoints of the published SN-Netv2 code to this package's names.
+"""Convert segmentation checkpoints of the published SN-Netv2 code to the names of this package.
 
-The published backbone is BEiT-like: every block has a trained table of relative positions, so a
-model that shall reproduce it needs ``rel_pos_bias=True`` in each of its anchors. Low-rank updates
-are taken as the published training saves them, not merged into the weights.
+The published backbone resembles BEiT: every block has a trained table of relative positions, so a
+model that reproduces it needs ``rel_pos_bias=True`` in each of its anchors. Low-rank updates are
+converted as the published training saves them, without merging them into the weights.
 
 Left out on purpose: classification checkpoints, whose anchors end in heads that dense prediction
 does not use.
@@ -26,6 +26,8 @@ from mmsn.stitching import StitchSpace
 
 __all__ = ["KeyReport", "convert_snnetv2", "read_state_dict"]
 
+# (published name, our name); the groups of _BLOCK are the anchor and the block. A rule must match
+# the whole key: a prefix would silently accept keys that it does not understand.
 _BLOCK = r"anchors\.([01])\.layers\.(\d+)\."
 _RULES = [
     (r"anchors\.([01])\.(cls_token|pos_embed)", r"anchors.\1.vit.\2"),
@@ -48,12 +50,14 @@ _RULES = [
         r"stitching_layers.1_to_0_after_\1.\2",
     ),
 ]
+# Not a weight: which entry of the table belongs to each pair of tokens, a function of the grid.
 _INDEX = re.compile(_BLOCK + r"attn\.relative_position_index")
+# Heads are mmseg's on both sides, so their names stay.
 _HEAD = re.compile(r"(decode_head|auxiliary_head(\.\d+)?)\.(norm|up_convs|conv_seg)\..+")
 
 
 class KeyReport(NamedTuple):
-    """What became of one key: ``source`` is empty where ``target`` is derived from others."""
+    """What happened to one key; ``source`` is empty if ``target`` is derived from other keys."""
 
     action: Literal["mapped", "derived", "dropped"]
     source: str
@@ -64,17 +68,17 @@ class KeyReport(NamedTuple):
 def convert_snnetv2(
     state: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], list[KeyReport]]:
-    """Rename an official state dict, of a whole segmentor or of its backbone alone.
+    """Rename a published state dict of a whole segmentor or of its backbone.
 
     Args:
-        state: names and tensors as the published code saves them.
+        state: names and tensors as saved by the published code.
 
     Returns:
         The state dict for a segmentor (or ``StitchedViT``) of this package, and one report per key.
 
     Raises:
-        UserError: keys that no rule knows, or position indices that are not BEiT's; all are
-            listed.
+        UserError: keys without a rule, position indices that are not BEiT's (all of them are
+            listed), or missing stitching layers.
     """
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
     converted: dict[str, Tensor] = {}
@@ -88,7 +92,7 @@ def convert_snnetv2(
             reports.append(KeyReport("mapped", key, prefix + target, ""))
         elif _INDEX.fullmatch(inner):
             table = state.get(key.replace("_index", "_bias_table"))
-            if table is not None and _is_square_index(value, len(table)):
+            if table is not None and table.dim() and _is_square_index(value, len(table)):
                 reason = "computed from the grid"
                 reports.append(KeyReport("dropped", key, "", reason))
             else:
@@ -106,6 +110,7 @@ def convert_snnetv2(
     missing = _missing_layers(converted, prefix)
     if missing:
         raise UserError(f"{len(missing)} stitching layers are missing: {', '.join(missing)}")
+    # Without this flag, StitchInitHook would replace the trained layers by least squares.
     for key in [key for key in converted if "stitching_layers" in key and key.endswith(".bias")]:
         flag = key.removesuffix("bias") + "initialized"
         converted[flag] = torch.tensor(True)
@@ -114,8 +119,8 @@ def convert_snnetv2(
 
 
 def _missing_layers(converted: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """Stitching layers that two anchors of these depths have and the file has not."""
-    depths = [
+    """Stitching layers that two anchors of these depths need and the file does not have."""
+    depths = [  # every block has exactly one qkv bias
         len(
             {
                 k
@@ -140,7 +145,9 @@ def _rename(key: str) -> str | None:
 
 
 def _is_square_index(index: Tensor, table_length: int) -> bool:
-    side = math.isqrt(max(len(index) - 1, 0))
+    if index.dim() != 2:  # for example a single number in a damaged file
+        return False
+    side = math.isqrt(max(len(index) - 1, 0))  # the first token is the class token
     grid = (side, side)
     if side * side + 1 != len(index) or num_relative_positions(grid) != table_length:
         return False

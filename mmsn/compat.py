@@ -11,11 +11,16 @@ torchvision operators  a torchvision whose compiled part does not fit torch (a C
 distutils              Python 3.12 and later with mmengine's environment report
 ``mmcv._ext``          mmcv-lite with mmsegmentation 1.2, which imports ``mmcv.ops``
                        unguarded; the onedl forks (1.4 and later) guard it
-safe globals           torch 2.6 and later, where ``torch.load`` refuses the message
+safe globals           ``torch.load(weights_only=True)``, which refuses the message
                        hub that mmengine saves in checkpoints
+checkpoint loaders     the forks, which fall back to ``weights_only=False`` and so
+                       run code that a checkpoint holds; the originals with torch
+                       before 2.6, which never refuse it. See ``mmsn.loaders``;
+                       ``MMSN_TRUST_CHECKPOINTS=1`` switches the protection off
 =====================  ==============================================================
 
-Left out on purpose: nothing here patches a function of mmengine, mmcv or mmseg.
+Left out on purpose: nothing here patches a function of mmengine, mmcv or mmseg. Loaders are
+registered where mmengine lets loaders be registered.
 """
 
 from __future__ import annotations
@@ -246,17 +251,14 @@ def add_mmcv_operators(installed: Mapping[str, str]) -> bool:
     return True
 
 
-def allow_mmengine_checkpoints() -> bool:
-    """Let ``torch.load(weights_only=True)``, the default from torch 2.6, read mmengine checkpoints.
+def allow_mmengine_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)`` read mmengine checkpoints.
 
-    Their message hub holds ``HistoryBuffer`` objects with NumPy arrays. mmengine 0.10.7 loads with
-    the default and fails on them; the forks allow them for their own loading only.
+    Their message hub holds ``HistoryBuffer`` objects with NumPy arrays, which torch refuses; the
+    forks allow them for their own loading only.
     """
     import numpy
     import torch
-
-    if Version(torch.__version__) < Version("2.6"):
-        return False
     from mmengine.logging import HistoryBuffer
 
     def history_method(owner: type, name: str) -> Any:
@@ -266,7 +268,11 @@ def allow_mmengine_checkpoints() -> bool:
 
     # A pickled HistoryBuffer names its methods as getattr(HistoryBuffer, "mean"). Allowing the
     # real getattr would undo much of what weights_only protects, so a narrow one takes its name.
-    allowed: list[Any] = [(history_method, "builtins.getattr")]
+    # torch.save writes protocol 2, where the module of built-in functions has its old name.
+    allowed: list[Any] = [
+        (history_method, "builtins.getattr"),
+        (history_method, "__builtin__.getattr"),
+    ]
     dtypes = {type(numpy.dtype(code)) for code in "?bhilqBHILQefd"}
     for known in (HistoryBuffer, numpy.ndarray, numpy.dtype, *dtypes):
         allowed.append((known, f"{known.__module__}.{known.__qualname__}"))
@@ -276,9 +282,27 @@ def allow_mmengine_checkpoints() -> bool:
     for package in ("numpy.core", "numpy._core"):  # as NumPy 1 and NumPy 2 wrote it
         for name in ("_reconstruct", "scalar"):
             allowed.append((getattr(core, name), f"{package}.multiarray.{name}"))
+    if Version(torch.__version__) < Version("2.6"):  # takes objects by their own names alone
+        allowed = [_renamed(known, name) for known, name in allowed]
     # Pairs, not plain objects: the forks take their plain ones off the list after each load.
     torch.serialization.add_safe_globals(allowed)
-    return True
+
+
+def _renamed(known: Any, name: str) -> Any:
+    """A callable that does what ``known`` does and says that it is called ``name``."""
+    if f"{known.__module__}.{known.__name__}" == name:
+        return known
+
+    def alias(*args: Any) -> Any:
+        return known(*args)
+
+    alias.__module__, _, alias.__name__ = name.rpartition(".")
+    return alias
+
+
+def replace_checkpoint_loaders() -> None:
+    """Let mmengine read checkpoints as data, whatever they ask for."""
+    importlib.import_module("mmsn.loaders")  # not at the top: it imports mmengine
 
 
 def prepare() -> None:
@@ -295,3 +319,4 @@ def prepare() -> None:
     add_distutils()
     add_mmcv_operators(installed)
     allow_mmengine_checkpoints()
+    replace_checkpoint_loaders()

@@ -39,6 +39,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: str | Path, name: str) -> None:
+    """Remove what killed writers of ``whole_file(folder / name)`` left; ``name`` may be a glob.
+
+    Only for folders that no other process writes to now.
+    """
+    pattern = Path(name)
+    # mkstemp puts eight of these characters between stem and suffix
+    for part in Path(folder).glob(f".{pattern.stem}.{'[a-z0-9_]' * 8}{pattern.suffix}"):
+        part.unlink(missing_ok=True)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with whole_file(path) as part:

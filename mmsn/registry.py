@@ -1,11 +1,11 @@
 """The registries of mmsn: a child, with scope ``mmsn``, of every root registry of mmengine.
 
-With these nodes ``type='mmsn.X'`` is found from any mmseg config. All of them exist, also the ones
-that mmsn puts nothing into, because under ``default_scope='mmsn'`` mmengine looks for the scope in
-every registry that it builds from.
+With these nodes, ``type='mmsn.X'`` resolves in any mmseg config. Even those to which mmsn adds
+nothing exist, because under ``default_scope='mmsn'`` mmengine looks for the scope in every registry
+that it builds from.
 
-Left out on purpose: mmseg's own names are not reachable without a scope under
-``default_scope='mmsn'``. Configs keep ``default_scope='mmseg'``.
+Left out on purpose: under ``default_scope='mmsn'``, mmseg's own names do not resolve without a
+scope. Configs keep ``default_scope='mmseg'``.
 """
 
 from __future__ import annotations

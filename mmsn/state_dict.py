@@ -1,21 +1,32 @@
 """Reading weights from disk. Files are data: safetensors, or ``torch.load(weights_only=True)``.
 
-Importing this teaches mmengine to load ``.safetensors`` wherever it loads a checkpoint.
+A file that asks for code is refused. ``MMSN_TRUST_CHECKPOINTS=1`` in the environment loads it
+nevertheless, code and all: for old files from a source one trusts.
+
+Left out on purpose: a checksum for ``.safetensors``, whose format has none. A ``.pth`` has one per
+tensor, which torch ignores and this module checks. ``mmsn.loaders`` makes mmengine read this way.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from mmengine.runner import CheckpointLoader
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsn.errors import UserError
+from mmsn.files import whole_file
+
+TRUST = "MMSN_TRUST_CHECKPOINTS"
 
 # Where the usual training codes put the weights inside what they save.
 WRAPPERS = ("state_dict", "model", "module")
@@ -56,18 +67,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         )
     content: Any
     meta: Any = {}
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "pt") as file:
-                content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                meta = json.loads((file.metadata() or {}).get("dataset_meta", "{}"))
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes a file holds, the reason names the file
-        raise UserError(
-            f"checkpoint {str(path)!r} cannot be read as plain tensors ({_refused(error)}): "
-            "save its state dict alone, for example as .safetensors"
-        ) from error
+    if path.suffix == ".safetensors":
+        content, meta = _read_safetensors(path)
+    else:
+        content = read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("meta"), dict):
         meta = content["meta"].get("dataset_meta") or {}
     for wrapper in WRAPPERS:
@@ -83,32 +86,103 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], dataset_meta: dict[str, Any]) -> None:
     """Write a ``.safetensors`` or ``.pth`` that ``read_checkpoint`` reads, whole or not at all."""
-    part = path.with_name(path.name + ".part")
     meta = {"dataset_meta": dataset_meta} if dataset_meta else {}
-    if path.suffix == ".safetensors":
-        text = {name: json.dumps(value) for name, value in meta.items()}
-        part.touch()
-        mode = part.stat().st_mode
-        safetensors.torch.save_file(tensors, part, {"format": "pt", **text})
-        part.chmod(mode)  # safetensors would let the owner alone read it
+    with whole_file(path) as part:
+        if path.suffix == ".safetensors":
+            text = {name: json.dumps(value) for name, value in meta.items()}
+            safetensors.torch.save_file(tensors, part, {"format": "pt", **text})
+        else:
+            torch.save({"state_dict": tensors, "meta": meta}, part)
+
+
+def trusts_checkpoints() -> bool:
+    """Whether the user has switched the protection against code in checkpoints off."""
+    return os.environ.get(TRUST, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def read_pickle(path: Path, map_location: Any = "cpu") -> Any:
+    """What ``torch.save`` has written, as data; checked against the checksums in the file.
+
+    Raises:
+        UserError: a file that is damaged, or that asks for more than data.
+    """
+    trusted = trusts_checkpoints()
+    if trusted:
+        print_log(
+            f"{TRUST} is set: checkpoint {str(path)!r} may run code while it is loaded",
+            logger="current",
+            level=logging.WARNING,
+        )
     else:
-        torch.save({"state_dict": tensors, "meta": meta}, part)
-    part.replace(path)
+        damage = find_damage(path)
+        if damage is not None:
+            raise UserError(
+                f"checkpoint {str(path)!r} is damaged ({damage}): copy or write it again"
+            )
+    try:
+        return torch.load(path, map_location=map_location, weights_only=not trusted)
+    except Exception as error:  # whatever bytes a file holds, the reason names the file
+        raise UserError(
+            f"checkpoint {str(path)!r} cannot be read as plain tensors ({refusal(error)}): "
+            f"save its state dict alone, or set {TRUST}=1 if you trust its source: code in it "
+            "would run"
+        ) from error
 
 
-# mmengine matches the whole path; unless a scheme is more special, such as "https://".
-@CheckpointLoader.register_scheme(prefixes=r".*\.safetensors$", force=True)
-def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """A ``.safetensors`` file as mmengine's own loaders give a checkpoint."""
-    tensors, meta = read_checkpoint(Path(filename).expanduser())
-    checkpoint: dict[str, Any] = dict(state_dict=tensors, meta={})
-    if meta:
-        checkpoint["meta"]["dataset_meta"] = meta
-    return checkpoint
+def find_damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a ``torch.save`` file, as far as checksums show it.
+
+    Files of torch before 1.6 have no checksums; nothing is found wrong with them here.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if not start:
+        return "it is empty"
+    if start != b"PK\x03\x04":  # an old pickle, or no checkpoint: loading it tells
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch reads tensors without a look at these checksums, and so takes flipped bits
+            broken = archive.testzip()
+    except Exception as error:  # bytes that pretend to be an archive raise many kinds
+        return f"its end or its index is missing: {error}"
+    return None if broken is None else f"the checksum of {broken!r} does not fit"
 
 
-def _refused(error: Exception) -> str:
-    """The object that a checkpoint asked for, or else the first line of the reason."""
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return content, json.loads((file.metadata() or {}).get("dataset_meta", "{}"))
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "the file is empty")
+        raise UserError(
+            f"checkpoint {str(path)!r} cannot be read as plain tensors ({reason}): copy or write "
+            "it again"
+        ) from error
+
+
+def warn_of_non_finite(path: str | Path, tensors: Mapping[str, Any]) -> None:
+    """One line where weights are NaN or infinite; what such a network predicts means nothing."""
+    bad = [
+        name
+        for name, tensor in tensors.items()
+        if isinstance(tensor, Tensor)
+        and tensor.is_floating_point()
+        and not torch.isfinite(tensor).all()
+    ]
+    if bad:
+        print_log(
+            f"checkpoint {str(path)!r}: {len(bad)} of {len(tensors)} tensors hold NaN or infinity, "
+            f"first {bad[0]!r}: its predictions mean nothing; take one from before the training "
+            "diverged",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+
+def refusal(error: Exception) -> str:
+    """Why torch refused a file: what the file asked for, or else the first line of the reason."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     if found:
         return f"it asks for {found[1]}"

@@ -172,6 +172,16 @@ def test_unknown_keys_and_foreign_indices_are_all_listed(official):
     assert index in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["relative_position_index", "relative_position_bias_table"])
+@pytest.mark.parametrize("value", [torch.tensor(5), torch.tensor([5]), torch.zeros(0)], ids=str)
+def test_an_index_or_table_of_another_shape_is_refused_by_name(official, name, value):
+    key = f"anchors.0.layers.3.attn.{name}"
+    with pytest.raises(
+        UserError, match=r"layers\.3\.attn\.relative_position_index \(not the index"
+    ):
+        convert_snnetv2(official | {key: value})
+
+
 def test_an_incomplete_file_says_which_layers_are_missing(official):
     down = {k: v for k, v in official.items() if "stitch_layers.1.3." not in k}
     with pytest.raises(UserError, match=r"1 stitching layers are missing: .*1_to_0_after_3"):

@@ -153,6 +153,23 @@ def test_mmengine_checkpoints_load_with_weights_only(tmp_path: Path) -> None:
     assert torch.equal(loaded["weight"], torch.ones(2))
 
 
+def test_an_older_torch_knows_objects_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(torch, "__version__", "2.4.1")
+    monkeypatch.setattr(torch.serialization, "add_safe_globals", given.extend)
+    compat.allow_mmengine_checkpoints()
+    names = {f"{known.__module__}.{known.__name__}": known for known in given}  # type: ignore[attr-defined]
+    history = HistoryBuffer([1.0, 3.0], [1, 1])
+    for module in ("builtins", "__builtin__"):
+        method = names[f"{module}.getattr"](HistoryBuffer, "mean")  # type: ignore[operator]
+        assert method(history) == 2.0
+    for package in ("numpy.core", "numpy._core"):
+        empty = names[f"{package}.multiarray._reconstruct"](np.ndarray, (0,), b"b")  # type: ignore[operator]
+        assert empty.shape == (0,)
+    assert names["mmengine.logging.history_buffer.HistoryBuffer"] is HistoryBuffer
+    assert names["numpy.ndarray"] is np.ndarray
+
+
 class _Asks:
     """Pickles as ``getattr(owner, name)``, the way a hostile checkpoint would."""
 

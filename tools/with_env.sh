@@ -23,7 +23,7 @@ esac
 say() { echo "with_env: $*" >&2; }
 
 # Environments cannot be moved, so the place is part of what must not have changed.
-state=$({ echo "$root" && cat "$root/setup.py" "$root/tools/with_env.sh"; } | cksum)
+state=$({ echo "$root" && cat "$root"/{pyproject.toml,setup.py,tools/with_env.sh}; } | cksum)
 stamp=$env_dir/mmsn-ready
 
 is_ready() { [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; }
@@ -47,7 +47,7 @@ make_env() {
     # By exact name first: otherwise another package's loose requirement decides the version.
     "${pip[@]}" torch==2.13.0 torchvision==0.28.0 ${extra_pins[@]+"${extra_pins[@]}"}
     say "2/2 installing mmsn and the $stack packages"
-    "${pip[@]}" -e "$root[$stack,test]"
+    "${pip[@]}" -e "$root[$stack,test,lint]"
     echo "$state" > "$stamp"
     say "ready"
 }

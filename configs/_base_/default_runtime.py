@@ -13,12 +13,12 @@ tta_model = dict(type="SegTTAModel")
 load_from = None
 resume = False
 
-# An iteration runs one stitch, so most parameters get no gradient in it.
+# An iteration runs one stitch, so most parameters receive no gradient.
 find_unused_parameters = True
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
     dict(type="mmsn.FLOPsConstrainedSamplingHook"),
 ]
-# Both anchors and the stitch halfway between them; `tools/test.py --stitch all` tests every one.
+# Both anchors and the stitch halfway between them. `tools/test.py --stitch all` tests all stitches.
 val_cfg = dict(type="mmsn.ParetoValLoop", stitches=["anchors", "middle"])
 test_cfg = dict(type="mmsn.ParetoTestLoop", stitches=["anchors", "middle"])

@@ -1,18 +1,6 @@
 # DeiT3-S and DeiT3-L, NYUv2 depth, the raw training list.
-_base_ = [
-    "../_base_/models/depth-fpn.py",
-    "../_base_/anchors/deit3-s-l_depth.py",
-    "../_base_/datasets/nyuv2-depth-raw_416x544.py",
-    "../_base_/schedules/adamw-depth_36k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/deit3-s-l_depth.py", "../_base_/recipes/fpn_nyuv2-depth-raw.py"]
 model = dict(
-    data_preprocessor=dict(size=(416, 544)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=(480, 640),  # of the test images, for which FLOPs are counted
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     neck=dict(in_channels=_base_.level_widths),
 )

@@ -27,5 +27,5 @@ param_scheduler = [
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=10_000)
 test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])
-# Tested once, when it is trained.
+# Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

@@ -1,21 +1,8 @@
 # DeiT-Ti/14 and ViT-S/14 stitched, fine-tuned for depth; tools/stitch.py gives trained anchors.
-_base_ = [
-    "../_base_/models/depth-dpt-light.py",
-    "../_base_/anchors/deit-ti14-dinov2-s14.py",
-    "../_base_/datasets/nyuv2-depth_168x224.py",
-    "../_base_/schedules/adamw_cpu.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = "../_base_/recipes/dpt-light_nyuv2-cpu.py"
 model = dict(
-    data_preprocessor=dict(size=(168, 224)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=(168, 224),
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
+    backbone=dict(anchors=_base_.anchors, rank=_base_.rank),
     decode_head=dict(in_channels=[_base_.width] * 4),
-    test_cfg=dict(flip=False),  # half the time
 )
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4),
@@ -25,8 +12,6 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=150),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=150, val_interval=10_000)
+train_cfg = dict(max_iters=150)
 # Both anchors, and stitches of both directions over all budgets: a minute for each on two cores.
 test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])
-# Tested once, when it is trained.
-val_cfg = val_dataloader = val_evaluator = None

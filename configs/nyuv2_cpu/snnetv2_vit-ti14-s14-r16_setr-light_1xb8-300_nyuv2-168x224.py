@@ -1,20 +1,8 @@
 # DeiT-Ti/14 and ViT-S/14 stitched, fine-tuned on NYUv2; tools/stitch.py gives the trained anchors.
-_base_ = [
-    "../_base_/models/setr-light.py",
-    "../_base_/anchors/deit-ti14-dinov2-s14.py",
-    "../_base_/datasets/nyuv2-seg39_168x224.py",
-    "../_base_/schedules/adamw_cpu.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = "../_base_/recipes/setr-light_nyuv2-cpu.py"
 model = dict(
-    data_preprocessor=dict(size=(168, 224)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=(168, 224),
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=39),
+    backbone=dict(anchors=_base_.anchors, rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4),
@@ -24,8 +12,6 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=300),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=10_000)
+train_cfg = dict(max_iters=300)
 # Both anchors, and stitches of both directions over all budgets: a minute for each on two cores.
 test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])
-# Tested once, when it is trained.
-val_cfg = val_dataloader = val_evaluator = None

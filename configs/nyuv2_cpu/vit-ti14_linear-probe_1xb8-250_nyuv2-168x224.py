@@ -1,21 +1,6 @@
-# Linear probe: one linear layer on the frozen final tokens of DeiT-Ti/14.
-_base_ = "./vit-ti14_setr-light_1xb8-350_nyuv2-168x224.py"
+# Linear probe of DeiT-Ti/14.
+_base_ = "../_base_/recipes/linear-probe_nyuv2-cpu.py"
 model = dict(
-    backbone=dict(freeze_anchors=True),
-    decode_head=dict(
-        _delete_=True,
-        type="FCNHead",
-        in_index=3,
-        in_channels=192,
-        channels=192,
-        num_convs=0,
-        concat_input=False,
-        dropout_ratio=0,
-        num_classes=39,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True),
-    ),
+    backbone=dict(anchors=_base_.anchors[:1]),
+    decode_head=dict(in_channels=_base_.small_width, channels=_base_.small_width),
 )
-optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=None)
-param_scheduler = [dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=0, end=250)]
-train_cfg = dict(max_iters=250)

@@ -1,19 +1,8 @@
 # DeiT-Ti/14 alone, fine-tuned on NYUv2.
-_base_ = [
-    "../_base_/models/setr-light.py",
-    "../_base_/anchors/deit-ti14-dinov2-s14.py",
-    "../_base_/datasets/nyuv2-seg39_168x224.py",
-    "../_base_/schedules/adamw_cpu.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = "../_base_/recipes/setr-light_nyuv2-cpu.py"
 model = dict(
-    data_preprocessor=dict(size=(168, 224)),
-    backbone=dict(
-        anchors=_base_.anchors[:1],
-        img_size=(168, 224),
-        out_indices=_base_.out_indices,
-    ),
-    decode_head=dict(in_channels=_base_.small_width, num_classes=39),
+    backbone=dict(anchors=_base_.anchors[:1]),
+    decode_head=dict(in_channels=_base_.small_width),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4),
@@ -23,7 +12,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=350),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=350, val_interval=10_000)
+train_cfg = dict(max_iters=350)
 custom_hooks = []
-# Tested once, when it is trained.
-val_cfg = val_dataloader = val_evaluator = None

@@ -1,11 +1,10 @@
-# For checkpoints that tools/convert_snnetv2.py makes of the published ones: with their relative
-# position bias, and without loading the anchors' own weights.
-_base_ = "../setr/snnetv2_deit3-b-l-r4_setr-naive_8xb2-160k_ade20k-512x512.py"
+# For checkpoints that tools/convert_snnetv2.py converts: DeiT3-B and DeiT3-L, ADE20K.
+_base_ = ["../_base_/anchors/deit3-b-l_relpos.py", "../_base_/recipes/setr-naive_ade20k.py"]
 model = dict(
-    backbone=dict(
-        anchors=[
-            dict(model_name="deit3_base_patch16_224", drop_path_rate=0.1, rel_pos_bias=True),
-            dict(model_name="deit3_large_patch16_224", drop_path_rate=0.1, rel_pos_bias=True),
-        ]
-    )
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
+    auxiliary_head=[
+        dict(in_index=level, in_channels=_base_.width, num_classes=150, **_base_.auxiliary_cfg)
+        for level in range(3)
+    ],
 )

@@ -1,20 +1,10 @@
 # DeiT3-B and DeiT3-L, NYUv2, 40 classes.
-_base_ = [
-    "../_base_/models/setr-naive.py",
-    "../_base_/anchors/deit3-b-l.py",
-    "../_base_/datasets/nyuv2-seg_480x480.py",
-    "../_base_/schedules/sgd_40k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/deit3-b-l.py", "../_base_/recipes/setr-naive_nyuv2-seg.py"]
 model = dict(
-    data_preprocessor=dict(size=(480, 480)),
-    backbone=dict(
-        anchors=_base_.anchors, img_size=480, out_indices=_base_.out_indices, rank=_base_.rank
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=40),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
     auxiliary_head=[
         dict(in_index=level, in_channels=_base_.width, num_classes=40, **_base_.auxiliary_cfg)
         for level in range(3)
     ],
-    test_cfg=dict(crop_size=(480, 480), stride=(320, 320)),
 )

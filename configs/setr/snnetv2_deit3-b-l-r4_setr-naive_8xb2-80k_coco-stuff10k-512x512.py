@@ -1,20 +1,10 @@
 # DeiT3-B and DeiT3-L, COCO-Stuff-10K.
-_base_ = [
-    "../_base_/models/setr-naive.py",
-    "../_base_/anchors/deit3-b-l.py",
-    "../_base_/datasets/coco-stuff10k_512x512.py",
-    "../_base_/schedules/sgd_80k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/deit3-b-l.py", "../_base_/recipes/setr-naive_coco-stuff10k.py"]
 model = dict(
-    data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(
-        anchors=_base_.anchors, img_size=512, out_indices=_base_.out_indices, rank=_base_.rank
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=171),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
     auxiliary_head=[
         dict(in_index=level, in_channels=_base_.width, num_classes=171, **_base_.auxiliary_cfg)
         for level in range(3)
     ],
-    test_cfg=dict(crop_size=(512, 512), stride=(341, 341)),
 )

@@ -1,20 +1,8 @@
 # Both anchors stitched, on the built-in shapes; tools/demo.py gives it the trained anchors.
-_base_ = [
-    "../_base_/models/setr-light.py",
-    "../_base_/anchors/shapes-s-l.py",
-    "../_base_/datasets/shapes_96x96.py",
-    "../_base_/schedules/adamw_cpu.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = "../_base_/recipes/setr-light_shapes.py"
 model = dict(
-    data_preprocessor=dict(size=(96, 96)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=96,
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=12),
+    backbone=dict(anchors=_base_.anchors),
+    decode_head=dict(in_channels=_base_.width),
 )
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [

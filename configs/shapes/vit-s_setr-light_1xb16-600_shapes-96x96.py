@@ -1,20 +1,8 @@
-# The small anchor alone, from nothing, on the built-in shapes.
-_base_ = [
-    "../_base_/models/setr-light.py",
-    "../_base_/anchors/shapes-s-l.py",
-    "../_base_/datasets/shapes_96x96.py",
-    "../_base_/schedules/adamw_cpu.py",
-    "../_base_/default_runtime.py",
-]
+# The small anchor alone, from scratch, on the built-in shapes.
+_base_ = "../_base_/recipes/setr-light_shapes.py"
 model = dict(
-    data_preprocessor=dict(size=(96, 96)),
-    backbone=dict(
-        anchors=_base_.anchors[:1],
-        img_size=96,
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
-    decode_head=dict(in_channels=_base_.small_width, num_classes=12),
+    backbone=dict(anchors=_base_.anchors[:1]),
+    decode_head=dict(in_channels=_base_.small_width),
 )
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = [
@@ -23,5 +11,5 @@ param_scheduler = [
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=10_000)
 custom_hooks = []
-# Tested once, when it is trained.
+# Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

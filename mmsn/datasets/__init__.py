@@ -1,4 +1,4 @@
-"""Datasets that mmseg lacks: NYUv2 with 40 classes and depth, and the small built-in shapes."""
+"""Datasets that mmseg lacks: NYUv2 with 40 classes and with depth, and the built-in shapes."""
 
 from .depth_transforms import (
     DivideDepthByZoom,

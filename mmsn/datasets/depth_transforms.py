@@ -1,15 +1,15 @@
 # ruff: noqa: NPY002  # mmengine seeds NumPy's global generator in every worker
-"""Augmentations of images with depth, where mmseg's would spoil the meters.
+"""Augmentations of images with depth, where mmseg's would corrupt depth in meters.
 
-mmseg's `Resize`, `RandomResize`, `RandomFlip` and `RandomCrop` treat `gt_depth_map` well: they
-move values and never mix or change them. These do not, and have a counterpart here:
+mmseg's `Resize`, `RandomResize`, `RandomFlip` and `RandomCrop` handle `gt_depth_map` correctly:
+they move values and never mix or change them. The following do not, and have a replacement here:
 
 - `RandomRotate` fills the corners with `seg_pad_val`, by default 255, as meters;
 - `RandomDepthMix` writes millimeters into 8-bit pixels, where they wrap around at 256;
 - `PhotoMetricDistortion` has no gamma, and changes contrast and hue more than the field does.
 
 Invalid depth is 0, as in the files. Random numbers come from NumPy's global generator, as in mmcv,
-so that the seeds of a loader's workers rule them.
+so that the seeds of a loader's workers determine them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ DEPTH = "gt_depth_map"
 class FixedCrop(BaseTransform):
     """Cut the same box out of every image and its maps.
 
-    NYUv2's recipes train on rows 45 to 471 and columns 43 to 607: outside, the images have a white
-    rim and the depth is guessed.
+    NYUv2's recipes train on rows 45 to 471 and columns 43 to 607: outside of them, the images have
+    a white border and the depth is extrapolated.
 
     Args:
-        rows: first row, and the one after the last.
-        columns: likewise.
+        rows: the first row, and the one after the last.
+        columns: the first column, and the one after the last.
     """
 
     def __init__(self, rows: tuple[int, int], columns: tuple[int, int]) -> None:
@@ -48,7 +48,7 @@ class FixedCrop(BaseTransform):
         self.rows, self.columns = rows, columns
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop `img` and all maps in `seg_fields`; raises UserError for too small an image."""
+        """Crop `img` and all maps in `seg_fields`; raises UserError if the image is too small."""
         height, width = results["img"].shape[:2]
         if self.rows[1] > height or self.columns[1] > width:
             raise UserError(
@@ -65,9 +65,9 @@ class FixedCrop(BaseTransform):
 class RotateWithDepth(RandomRotate):
     """Rotate an image, its labels and its depth by a random angle.
 
-    Modifications of RandomRotate: depth that comes from outside of the image is 0, that is
-    invalid, while labels there stay `seg_pad_val`. Maps are sampled at the nearest pixel, so no
-    depth is a mixture, least of all of valid and invalid.
+    Modifications of RandomRotate: depth outside of the original image becomes 0, that is, invalid;
+    labels there become `seg_pad_val`. Maps are sampled at the nearest pixel, so no depth is an
+    average, in particular not of valid and invalid pixels.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -88,8 +88,9 @@ class RotateWithDepth(RandomRotate):
 class DivideDepthByZoom(BaseTransform):
     """Divide depth by how much the image was zoomed (Eigen et al., NIPS 2014, augmentation).
 
-    An image that is magnified s times looks as if everything were s times nearer. Resizing alone
-    leaves meters as they are. Put this after the resize and before any crop.
+    An image that is magnified s times looks as if everything were s times closer, but resizing
+    alone does not change depth values. Place this after the resize and before any crop, because the
+    zoom is computed from the size of the image.
 
     Args:
         full_size: width and height at zoom 1, those of the test images.
@@ -101,7 +102,7 @@ class DivideDepthByZoom(BaseTransform):
         self.full_size = full_size
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Change `gt_depth_map`. With unequal zooms along the axes their geometric mean counts."""
+        """Scale `gt_depth_map`; if the axes have different zooms, by their geometric mean."""
         height, width = results["img"].shape[:2]
         zoom = (height * width / (self.full_size[0] * self.full_size[1])) ** 0.5
         results[DEPTH] = results[DEPTH] / np.float32(zoom)
@@ -110,16 +111,16 @@ class DivideDepthByZoom(BaseTransform):
 
 @TRANSFORMS.register_module()
 class VerticalCutDepth(BaseTransform):
-    """Show the network the true depth in one vertical strip of the image.
+    """Replace one vertical strip of the image by its true depth.
 
-    The augmentation of Global-Local Path Networks (Kim et al., 2022): the strip of the image is
-    replaced by depth, over the full height. Depth is scaled so that `max_depth` is white and
-    invalid depth black. The published code writes millimeters into 8-bit pixels instead, where
-    they wrap around, and so does mmseg's RandomDepthMix.
+    The augmentation of Global-Local Path Networks (Kim et al., 2022), over the full height. Depth
+    is scaled so that `max_depth` is white and invalid depth is black. The published code writes
+    millimeters into 8-bit pixels instead, where they wrap around, and so does mmseg's
+    RandomDepthMix.
 
     Args:
         prob: share of images that get a strip.
-        share: upper bound of the strip's width, as a share of what lies right of its left edge.
+        share: upper bound of the strip's width, as a share of the width right of its left edge.
         max_depth: meters.
     """
 
@@ -133,6 +134,7 @@ class VerticalCutDepth(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Change `img` from `gt_depth_map` of the same size."""
+        # drawn before the decision, so that the stream of random numbers is the same either way
         chance, alpha, beta = np.random.random(3)
         if chance >= self.prob:
             return results
@@ -151,9 +153,9 @@ class VerticalCutDepth(BaseTransform):
 class GammaBrightnessColor(BaseTransform):
     """The color augmentation of monocular depth estimation (BTS, AdaBins and their successors).
 
-    A gamma, a brightness and a gain per channel, each uniform in its range. The gamma acts on
-    values from 0 to 1; the toolbox of SN-Netv2's recipe applies it to values up to 255, where
-    0.9 .. 1.1 is a factor of 0.57 .. 1.74 rather than a gamma.
+    A gamma, a brightness and a gain per channel, each drawn uniformly from its range. The gamma is
+    applied to values from 0 to 1. The toolbox of SN-Netv2's recipe applies it to values up to 255,
+    where a gamma of 0.9 to 1.1 is in effect a brightness of 0.57 to 1.74.
 
     Args:
         prob: share of images that are changed.
@@ -180,7 +182,7 @@ class GammaBrightnessColor(BaseTransform):
         gamma = np.random.uniform(*self.gamma)
         gain = np.random.uniform(*self.brightness) * np.random.uniform(*self.color, 3)
         if chance < self.prob:
-            # 256 values per channel are computed instead of all the pixels
+            # a lookup table: 256 powers per channel instead of one per pixel
             table = 255 * (np.arange(256)[:, None] / 255) ** gamma * gain
             table = np.clip(table + 0.5, 0, 255).astype(np.uint8)
             results["img"] = cv2.LUT(results["img"], table[None])

@@ -13,8 +13,8 @@ from mmseg.datasets import BaseSegDataset
 from mmsn.errors import UserError
 from mmsn.registry import DATASETS
 
-# Names and order of the official `className`, with its spelling of 'refridgerator': other tools
-# look classes up by these names.
+# Names and order of the official `className`, including the spelling 'refridgerator', because other
+# tools look classes up by these names.
 CLASSES = (
     *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
     *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow"),
@@ -43,9 +43,10 @@ class NYUv2SegDataset(BaseSegDataset):
     """NYUv2 as a semantic segmentation dataset.
 
     Modifications of BaseSegDataset: classes and palette, and `reduce_zero_label` is on, because
-    label 0 means unlabelled and 1..40 are the classes. For a copy with labels 0..39 turn it off;
-    where such a copy mixes 39 (`otherprop`) with unlabelled pixels, also leave that class out with
-    `metainfo=dict(classes=NYUv2SegDataset.METAINFO["classes"][:39])`: its pixels become 255.
+    label 0 means unlabelled and 1..40 are the classes. For a copy with labels 0..39, turn it off.
+    If label 39 of such a copy contains both `otherprop` and unlabelled pixels, also exclude that
+    class with `metainfo=dict(classes=NYUv2SegDataset.METAINFO["classes"][:39])`: its pixels become
+    255.
 
     Files: `<data_prefix.img_path>/<name><img_suffix>`, `<data_prefix.seg_map_path>/<name>.png`
     with one `<name>` per line of `ann_file`.
@@ -69,7 +70,7 @@ class NYUv2SegDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises FileNotFoundError where the list of the split is missing."""
+        """List the images. Raises FileNotFoundError if the list of the split is missing."""
         if self.ann_file and not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f"{self.ann_file} does not exist; make the dataset with `python "

@@ -4,14 +4,14 @@
                               labels (N, 640, 480) uint16, names (1, 894); N = 1449
     splits.mat                MATLAB 5: trainNdxs (795, 1), testNdxs (654, 1), counted from 1
 
-become, with NNNN the official number from 0001 to 1449,
+become the following files, where NNNN is the official number from 0001 to 1449:
 
     images/NNNN.png    RGB, 640 x 480
     labels40/NNNN.png  8 bit: 0 unlabelled, 1..40
     train.txt, test.txt, recipe.json
 
-HDF5 shows MATLAB's arrays with their axes reversed, so width comes before height: each image is
-transposed. The lists are written last: while they are missing, the conversion is not finished.
+HDF5 stores MATLAB's arrays with reversed axes, so width comes before height and each image is
+transposed. The lists are written last: as long as they are missing, the conversion is not finished.
 Depth is in `nyuv2_depth_convert.py`. Left out on purpose: accelerometer and instance data.
 """
 
@@ -39,13 +39,13 @@ SPLITS = "http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat"
 
 @dataclass(frozen=True)
 class Converted:
-    """Numbers of images: in each list, written by this call, and found ready."""
+    """Numbers of images: in each list, written by this call, and already there."""
 
     train: int
     test: int
     written: int
     ready: int
-    broken: tuple[str, ...] = ()  # a line for each image that had to be left out
+    broken: tuple[str, ...] = ()  # one line per skipped image
 
 
 def convert_nyuv2(
@@ -58,7 +58,7 @@ def convert_nyuv2(
 ) -> Converted:
     """Write the dataset into `out`; a call after an interruption continues where it stopped.
 
-    `class_mapping` is a `classMapping40.mat` to use instead of the built-in table (the same one).
+    `class_mapping` is a `classMapping40.mat` to use instead of the built-in copy of that table.
 
     Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
     """
@@ -74,6 +74,7 @@ def convert_nyuv2(
                 "dataset": "NYUv2, 40 classes",
                 "count": total,
                 "image_suffix": image_suffix,
+                # another mapping gives other labels, which must not be mixed in one folder
                 "class_mapping_crc32": zlib.crc32(table.tobytes()),
             },
         )
@@ -112,7 +113,7 @@ def read_splits(path: str | Path) -> dict[str, list[int]]:
 
 
 def read_class_mapping(path: str | Path) -> NDArray[np.uint8]:
-    """Lookup table `(895,)` from `mapClass` (1, 894) of a `classMapping40.mat`; 0 stays 0."""
+    """Lookup table `(895,)` from `mapClass` (1, 894) of a `classMapping40.mat`; 0 maps to 0."""
     content = _load_mat5(path, "leave it out to use the built-in table")
     classes = np.asarray(content.get("mapClass", ())).ravel()
     if classes.shape != (NUM_NAMES,) or classes.min() < 1 or classes.max() > 40:
@@ -134,13 +135,14 @@ def _to40(labels: NDArray[Any], table: NDArray[np.uint8], number: int) -> NDArra
 
 
 def _check(file: Any, listed: int, own_table: bool) -> None:
-    """Refuse a file that is not the official one in shape, count or (if there) object names."""
+    """Raise unless the file has the official shapes, count and, if present, object names."""
     check_array(file, "images", (listed, *IMAGE_SHAPE))
     check_array(file, "labels", (listed, *IMAGE_SHAPE[1:]))
+    # the built-in table holds positions in this list, so another order would mislabel everything
     if own_table and "names" in file:
         from .nyuv2 import CLASSES
 
-        references = file["names"][()].ravel()
+        references = file["names"][()].ravel()  # to arrays of character codes
         names = ["".join(map(chr, file[r][()].ravel())) for r in references]
         if len(names) != NUM_NAMES or [names[i - 1] for i in OWN_CLASS] != list(CLASSES[:37]):
             raise UserError(
@@ -150,13 +152,13 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
 
 
 def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
-    """Refuse an open `nyu_depth_v2_labeled.mat` whose array `key` is missing or not of `shape`."""
+    """Raise if array `key` of an open `nyu_depth_v2_labeled.mat` is missing or not of `shape`."""
     if key not in file:
         raise UserError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
     if file[key].shape != shape:
         raise UserError(
             f"{key} in {file.filename} is {file[key].shape}; {shape} is needed with this "
-            "splits.mat: download the file that is incomplete again"
+            "splits.mat: download the incomplete file again"
         )
 
 

@@ -1,7 +1,7 @@
-"""NYUv2 with depth in meters, alone or beside the 40 classes, from one dataset.
+"""NYUv2 with depth in meters, alone or together with the 40 classes.
 
-Reading pixels is mmseg's `LoadDepthAnnotation`, whose `depth_rescale_factor` turns a file's values
-into meters: 1e-3 for the 16-bit millimeters that the converters write, 10 / 255 for an 8-bit copy.
+Pixels are read by mmseg's `LoadDepthAnnotation`, whose `depth_rescale_factor` converts values to
+meters: 1e-3 for the 16-bit millimeters that the converters write, 10 / 255 for an 8-bit copy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .nyuv2 import NYUv2SegDataset
 
 @DATASETS.register_module()
 class NYUv2DepthDataset(NYUv2SegDataset):
-    """NYUv2 for depth estimation and, where `data_prefix` has `seg_map_path`, segmentation too.
+    """NYUv2 for depth estimation and, if `data_prefix` has `seg_map_path`, for segmentation too.
 
     Modifications of NYUv2SegDataset: samples have `depth_map_path`, and without `ann_file` all
-    images below `img_path` are taken, as in the layout that mmseg gives the raw training list.
+    images below `img_path` are used, as in mmseg's layout of the raw training list.
 
-    mmseg's NYUDataset reads that layout only: it ignores `ann_file` without a word, its classes
-    are 27 kinds of rooms, and its samples lack what `LoadAnnotations` needs.
+    mmseg's NYUDataset reads only that layout: it silently ignores `ann_file`, its classes are 27
+    kinds of rooms, and its samples lack keys that `LoadAnnotations` needs.
 
     Files: `<img_path>/<name><img_suffix>`, `<depth_map_path>/<name><depth_map_suffix>` and
     `<seg_map_path>/<name><seg_map_suffix>`, where a name may contain folders.
@@ -41,8 +41,8 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images with their depth maps.
 
-        Raises UserError for a missing prefix, and FileNotFoundError where there are no images or
-        where some have no depth map, as after a conversion that was interrupted.
+        Raises UserError for a missing prefix, and FileNotFoundError if there are no images or if
+        some have no depth map, for example after an interrupted conversion.
         """
         lacking = [k for k in ("img_path", "depth_map_path") if not self.data_prefix.get(k)]
         if lacking:
@@ -53,8 +53,9 @@ class NYUv2DepthDataset(NYUv2SegDataset):
         images, depths = self.data_prefix["img_path"], self.data_prefix["depth_map_path"]
         if not self.ann_file and self.backend_args is None and not Path(images).is_dir():
             raise FileNotFoundError(
-                f"{images} is no folder of images; make it with `python tools/dataset_converters/"
-                f"nyuv2_depth.py raw nyu.zip --out {self.data_root}`, or set data_root"
+                f"{images} is not a folder of images; make it with `python "
+                f"tools/dataset_converters/nyuv2_depth.py raw nyu.zip --out {self.data_root}`, "
+                "or set data_root"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not data_list:
@@ -62,6 +63,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
                 f"{self.ann_file or images} has no image with suffix {self.img_suffix!r}; set "
                 "img_suffix to that of the files"
             )
+        # one listing of the folder instead of a query per image, which is slow on remote storage
         there = self._files(depths)
         lacking = []
         for info in data_list:
@@ -78,7 +80,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
         return data_list
 
     def _files(self, folder: str) -> set[str]:
-        """All depth maps below a folder, as paths relative to it."""
+        """Paths of all depth maps below a folder, relative to it."""
         if self.backend_args is None and not Path(folder).is_dir():
             return set()
         found = list_dir_or_file(

@@ -1,19 +1,19 @@
-"""NYUv2's depth, from the official labelled file or the raw training list, to 16-bit PNG.
+"""Convert NYUv2 depth, of the official labelled file or the raw training list, to 16-bit PNG.
 
-Files hold millimeters, so 0.5 mm is the rounding error, and 0 where there is no depth.
+Files contain millimeters, so the rounding error is 0.5 mm; 0 means no depth.
 
-The official `nyu_depth_v2_labeled.mat` has, next to what `nyuv2_convert.py` reads,
+The official `nyu_depth_v2_labeled.mat` has, besides what `nyuv2_convert.py` reads,
 
     depths     (N, 640, 480) float32, meters, holes filled        -> depths/NNNN.png
     rawDepths  (N, 640, 480) float32, meters, 0 for a hole        -> raw_depths/NNNN.png
 
 The raw training list, about 24 000 images of the videos, comes as a folder or zip with
-`nyu_train.txt`, `nyu_test.txt` and the files that they name, `SCENE/rgb_NNNNN.jpg` and
-`SCENE/sync_depth_NNNNN.png` (millimeters already). It becomes mmseg's layout,
+`nyu_train.txt`, `nyu_test.txt` and the files that they list, `SCENE/rgb_NNNNN.jpg` and
+`SCENE/sync_depth_NNNNN.png` (already in millimeters). It is converted to mmseg's layout,
 
     {images,annotations}/{train,test}/SCENE_NNNNN.{jpg,png}
 
-Unlike mmseg's converter this one leaves its source as it is, looks into every file, and continues
+Unlike mmseg's converter, this one does not modify its source, checks every file, and continues
 after an interruption.
 """
 
@@ -36,7 +36,7 @@ from .files import Progress, claim_folder, encode, write_whole
 from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat
 
 FOLDERS = {"depths": "depths", "rawDepths": "raw_depths"}
-MILLIMETRES = 1000
+MILLIMETERS = 1000  # per meter
 Source = Path | zipfile.Path
 
 
@@ -45,7 +45,7 @@ def convert_nyuv2_depths(
 ) -> tuple[int, int]:
     """Write `depths` and `raw_depths` into `out`; a call after an interruption continues.
 
-    Returns the numbers of images written by this call and found ready.
+    Returns the numbers of images written by this call and of those that were already there.
 
     Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
     """
@@ -74,14 +74,14 @@ def convert_nyuv2_depths(
 
 
 def to_millimeters(meters: NDArray[Any], name: str) -> NDArray[np.uint16]:
-    """Round to whole millimeters; what is no finite number becomes 0.
+    """Round to whole millimeters; NaN and inf become 0.
 
     Raises UserError for depth below 0 or above 65.535 m.
     """
-    values = np.where(np.isfinite(meters), meters, 0).astype(np.float64) * MILLIMETRES
+    values = np.where(np.isfinite(meters), meters, 0).astype(np.float64) * MILLIMETERS
     low, high = values.min(), values.max()
     if low < 0 or high > np.iinfo(np.uint16).max:
-        wrong = (low if low < 0 else high) / MILLIMETRES
+        wrong = (low if low < 0 else high) / MILLIMETERS
         raise UserError(
             f"{name} holds {wrong:.4g} m; 0 to 65.535 m is allowed: give the official "
             "nyu_depth_v2_labeled.mat"
@@ -94,10 +94,10 @@ def convert_nyuv2_raw(
 ) -> Converted:
     """Copy the raw training list into mmseg's layout; a call after an interruption continues.
 
-    `source` is a folder or a .zip; the lists are in it or in its only folder. Pairs that are
-    missing or damaged are left out and named in the result's `broken`, a line each.
+    `source` is a folder or a .zip that contains the lists, at its top or in one of its folders.
+    Pairs that are missing or damaged are skipped, with one line each in the result's `broken`.
 
-    Raises FileNotFoundError where there is no source or no list, and UserError for a damaged zip.
+    Raises FileNotFoundError if the source or a list is missing, and UserError for a damaged zip.
     """
     root, out = _find_lists(source), Path(out)
     pairs = {split: _read_list(root / f"nyu_{split}.txt") for split in ("train", "test")}
@@ -110,6 +110,8 @@ def convert_nyuv2_raw(
         for image, depth in lines:
             try:
                 name = _joint_name(image, depth)
+                # Both files are checked before either is written, and the image comes last: the
+                # dataset lists images, so an interruption leaves none without its depth.
                 targets = [
                     (out / f"annotations/{split}/{name}.png", depth, _check_depth),
                     (out / f"images/{split}/{name}.jpg", image, _check_image),
@@ -134,7 +136,7 @@ class _Broken(ValueError):
 
 
 def _find_lists(source: str | Path) -> Source:
-    """The folder, perhaps inside a zip, that holds `nyu_train.txt`."""
+    """The folder, possibly inside a zip, that contains `nyu_train.txt`."""
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give the folder or zip of the raw list")
@@ -149,14 +151,14 @@ def _find_lists(source: str | Path) -> Source:
         if (candidate / "nyu_train.txt").is_file():
             return candidate
     raise FileNotFoundError(
-        f"{path} has no nyu_train.txt; put it and nyu_test.txt beside the folders of scenes"
+        f"{path} has no nyu_train.txt; put it and nyu_test.txt next to the folders of scenes"
     )
 
 
 def _read_list(path: Source) -> list[tuple[str, str]]:
-    """Pairs (image, depth) of a list; its third column, a focal length, is not used."""
+    """Pairs (image, depth) of a list; the third column, a focal length, is ignored."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; put it beside nyu_train.txt")
+        raise FileNotFoundError(f"{path} does not exist; put it next to nyu_train.txt")
     rows = [line.split() for line in path.read_text().splitlines()]
     rows = [row for row in rows if row]
     short = [row for row in rows if len(row) < 2]
@@ -178,7 +180,7 @@ def _joint_name(image: str, depth: str) -> str:
 
 
 def _read(root: Source, split: str, item: str) -> bytes:
-    """A listed file, which may lie in a folder named after the split."""
+    """Content of a listed file, which may be in a folder named after the split."""
     for path in (root / item, root / split / item):
         if path.is_file():
             try:

@@ -1,8 +1,8 @@
-"""The 894 object names of NYUv2 grouped into 40 classes, as `classMapping40.mat` does.
+"""The 894 object names of NYUv2 grouped into 40 classes, as in `classMapping40.mat`.
 
 Source: Gupta, Arbelaez and Malik, "Perceptual Organization and Recognition of Indoor Scenes from
-RGB-D Images", CVPR 2013. 37 names are a class of their own; every other one counts as
-`otherstructure`, `otherfurniture` or, most often, `otherprop`. The tables below hold 1-based
+RGB-D Images", CVPR 2013. 37 names are classes of their own; all others belong to
+`otherstructure`, `otherfurniture` or, most often, `otherprop`. The tables below contain 1-based
 positions in the list `names` of `nyu_depth_v2_labeled.mat`.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 NUM_NAMES = 894
 OTHER_STRUCTURE, OTHER_FURNITURE, OTHER_PROP = 38, 39, 40
 
-# Position c - 1 holds the name that is class c, for c = 1 (wall) to 37 (bag).
+# OWN_CLASS[c - 1] is the name of class c, for c = 1 (wall) to 37 (bag).
 # fmt: off
 OWN_CLASS = (
     21, 11, 3, 157, 5, 83, 19, 28, 59, 88, 64, 7, 80, 36, 42, 89, 169, 119, 122, 143, 141, 4,
@@ -38,7 +38,7 @@ FURNITURE = (
 
 def mapping40() -> NDArray[np.uint8]:
     """Lookup table `(895,)` from a label of the official file to 0 (unlabelled) or 1..40."""
-    table = np.full(NUM_NAMES + 1, OTHER_PROP, np.uint8)
+    table = np.full(NUM_NAMES + 1, OTHER_PROP, np.uint8)  # most names, so they are not listed
     table[0] = 0
     table[list(OWN_CLASS)] = np.arange(1, len(OWN_CLASS) + 1)
     table[list(STRUCTURE)] = OTHER_STRUCTURE

@@ -1,7 +1,7 @@
-"""The small built-in dataset: 12 classes of grounds and objects, made on the spot from a seed.
+"""The small built-in dataset: 12 classes of grounds and objects, generated from a seed.
 
-It lets every part of the project train, stitch and evaluate without a download. `shapes_render.py`
-draws the scenes and says what makes the classes hard to tell apart.
+With it, every part of the project can train, stitch and evaluate without a download.
+`shapes_render.py` draws the scenes and describes what makes the classes hard to distinguish.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PALETTE = (
     *((7, 55, 99), (103, 78, 167)),
 )
 _SPLITS = ("training", "validation")
-# Raise it when the drawing changes: folders of older drawings are then refused, not mixed.
+# Increment when the drawing changes, so that folders of older drawings are rejected, not mixed.
 _DRAWING = 1
 
 
@@ -40,11 +40,11 @@ def generate_shapes(
 ) -> int:
     """Fill `root` with `{images,annotations}/{training,validation}/NNNNN.png` of `size` pixels.
 
-    Every image is a function of (seed, split, number, size, scene) alone, and files appear whole:
-    a second call, an interrupted one or several at once give the same bytes. Files that are there
-    already are kept. Returns how many images this call made.
+    Every image is a function of (seed, split, number, size, scene) alone, and files are written
+    whole or not at all: a second call, an interrupted one and several at the same time produce the
+    same bytes. Existing files are kept. Returns the number of images that this call generated.
 
-    Raises UserError where `root` was filled with other arguments.
+    Raises UserError if `root` was filled with other arguments.
     """
     root, scene = Path(root), scene or Scene()
     counts = (num_train, num_val)
@@ -62,6 +62,7 @@ def generate_shapes(
         for number in range(count):
             name = f"{number:05d}.png"
             if not ((images / name).exists() and (labels / name).exists()):
+                # a generator per image: its content does not depend on which others are drawn
                 rng = np.random.default_rng((seed, split, number))
                 for folder, array in zip((images, labels), render(rng, size, scene), strict=True):
                     write_whole(folder / name, encode(array, ".png"))
@@ -77,7 +78,7 @@ class ShapesDataset(BaseSegDataset):
     """The built-in shapes as mmseg reads them.
 
     Modifications of BaseSegDataset: classes, palette, PNG images, and an error that says how to
-    make the files where `data_root` has none.
+    generate the files if `data_root` has none.
     """
 
     METAINFO = {"classes": CLASSES, "palette": [list(color) for color in PALETTE]}
@@ -88,11 +89,11 @@ class ShapesDataset(BaseSegDataset):
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises FileNotFoundError where there is no folder of images."""
+        """List the images. Raises FileNotFoundError if there is no folder of images."""
         folder = self.data_prefix.get("img_path")
         if not folder or not Path(folder).is_dir():
             raise FileNotFoundError(
-                f"{folder} is no folder of images; make the dataset with "
+                f"{folder} is not a folder of images; make the dataset with "
                 f"`python tools/dataset_converters/shapes.py {self.data_root or 'data/shapes'}`"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()

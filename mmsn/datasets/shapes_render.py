@@ -1,16 +1,17 @@
 """Draws one scene of the built-in shapes dataset: an RGB image and its label map, with NumPy only.
 
-The classes are made so that color alone says little and a network has to look further:
+The classes are designed so that color alone is a weak cue:
 
-- three grounds differ by their texture (grain, waves, bricks);
-- `disc`, `ring` and `star` share their textures: only the outline of the whole object tells;
-- `crate` and `quilt` are both chequered squares: the frequency of the pattern tells them apart;
-- `melon` and `bee` are both striped ellipses: the stripes run along or across the long axis;
-- `boat` and `tent` are the same triangle: the one stands on water, the other does not.
+- three grounds differ in texture (grain, waves, bricks);
+- `disc`, `ring` and `star` share their textures and differ only in the outline of the whole object;
+- `crate` and `quilt` are both checkered squares and differ in the frequency of the pattern;
+- `melon` and `bee` are both striped ellipses, with stripes along or across the long axis;
+- `boat` and `tent` are the same triangle; a boat is on water, a tent is not.
 
 Left out on purpose: files, folders and datasets, which are in `shapes.py`.
 
-Lengths below are in pixels of a scene of 96 x 96; other sizes scale them.
+Lengths below are in pixels of a scene of 96 x 96; other sizes scale them. The number and the order
+of the draws from `rng` define the dataset: a change of either changes every image.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ CLASSES = (
 NUM_GROUNDS = 3
 REFERENCE_SIZE = 96
 _WATER = CLASSES.index("water")
-_TRIANGLE = -1  # becomes boat or tent when the ground below is known
+_TRIANGLE = -1  # becomes boat or tent, depending on the ground below it
 _DRAWABLE = (*range(NUM_GROUNDS, CLASSES.index("boat")), _TRIANGLE, _TRIANGLE)
-# The hue that a class has when color is allowed to give it away (difficulty below 1).
+# The typical hue of each class, which is an additional cue if the difficulty is below 1.
 _HUES = (0.30, 0.58, 0.04, 0.13, 0.80, 0.16, 0.08, 0.92, 0.36, 0.14, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the generator may vary; the defaults are the built-in dataset.
+    """Parameters of the generator; the defaults are the built-in dataset.
 
-    `difficulty` is the probability with which a ground or an object gets a random hue instead of
-    the typical one of its class (0: color gives much away, 1: color says nothing).
-    `objects` and `radius` are inclusive ranges; `noise` is a standard deviation, white being 1.
+    `difficulty` is the probability that a ground or an object gets a random hue instead of the
+    typical hue of its class (0: color is a strong cue, 1: color is no cue).
+    `objects` and `radius` are inclusive ranges; `noise` is a standard deviation, where white is 1.
     """
 
     difficulty: float = 0.5
@@ -85,7 +86,7 @@ def render(
     scale = REFERENCE_SIZE / size
     y, x = np.meshgrid(*[(np.arange(size, dtype=np.float32) + 0.5) * scale] * 2, indexing="ij")
     image, labels = _grounds(rng, x, y, scene)
-    under = labels.copy()
+    under = labels.copy()  # of grounds alone: an object may hide the water below a boat
     for _ in range(int(rng.integers(scene.objects[0], scene.objects[1] + 1))):
         _add_object(rng, x, y, scene, image, labels, under)
     angle = rng.uniform(0, 2 * np.pi)
@@ -105,7 +106,7 @@ def _color(rng: np.random.Generator, class_id: int, scene: Scene) -> Array:
 def _grounds(
     rng: np.random.Generator, x: Array, y: Array, scene: Scene
 ) -> tuple[Array, NDArray[np.uint8]]:
-    """Two or three grounds, divided by wavy lines: image (S, S, 3) and labels (S, S)."""
+    """Two or three grounds, separated by wavy lines: image (S, S, 3) and labels (S, S)."""
     order = rng.permutation(NUM_GROUNDS)
     labels = np.full(x.shape, order[0], np.uint8)
     for ground in order[1 : rng.integers(2, NUM_GROUNDS + 1)]:
@@ -123,20 +124,20 @@ def _grounds(
 
 
 def _grain(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Meadow: blades, that is noise smeared over three pixels along the vertical."""
+    """Meadow: blades of grass, made of noise averaged over three pixels vertically."""
     noise = rng.normal(0, 0.4, x.shape).astype(np.float32)
     return (noise + np.roll(noise, 1, 0) + np.roll(noise, 2, 0)) / 3
 
 
 def _waves(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Water: nearly level waves."""
+    """Water: nearly horizontal waves."""
     length, phase, bend = rng.uniform(5, 9), rng.uniform(0, 6.3), rng.uniform(0, 6.3)
     swell = y + rng.uniform(-0.25, 0.25) * x + 1.5 * np.sin(x / rng.uniform(4, 8) + bend)
     return 0.22 * np.sin(2 * np.pi * swell / length + phase)
 
 
 def _bricks(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    """Bricks in running bond with pale mortar, every brick of its own tone."""
+    """Bricks in running bond with bright mortar; every brick has its own tone."""
     height = rng.uniform(6, 9)
     row, v = np.divmod(y + rng.uniform(0, height), height)
     column, u = np.divmod(x + (row % 2) * height + rng.uniform(0, height), 2 * height)
@@ -166,7 +167,7 @@ def _add_object(
     u = dx * np.cos(turn) + dy * np.sin(turn)
     v = dy * np.cos(turn) - dx * np.sin(turn)
     distance = _outline(rng, CLASSES[class_id], u, v, radius)
-    cover = (0.5 - distance).clip(0, 1)[..., None]
+    cover = (0.5 - distance).clip(0, 1)[..., None]  # antialiased over one pixel
     shadow = (0.5 - np.roll(distance, (2, 2), (0, 1)) / 3).clip(0, 0.35)[..., None]
     image *= 1 - shadow
 
@@ -181,7 +182,7 @@ def _add_object(
 
 
 def _outline(rng: np.random.Generator, name: str, u: Array, v: Array, radius: float) -> Array:
-    """Signed distance (S, S) to the outline in pixels, negative inside; exact enough to fill."""
+    """Approximate signed distance (S, S) to the outline in pixels, negative inside."""
     if name == "disc":
         return np.hypot(u, v) - 0.9 * radius
     if name == "ring":
@@ -205,7 +206,7 @@ def _outline(rng: np.random.Generator, name: str, u: Array, v: Array, radius: fl
 
 
 def _pattern(rng: np.random.Generator, name: str, u: Array, v: Array) -> Array:
-    """Share (S, S) of the second color, 0 or 1; fixed for some classes, free for the others."""
+    """Share (S, S) of the second color, 0 to 1; the pattern is fixed for some classes only."""
     phase = rng.uniform(0, 2 * np.pi, 2)
     if name in ("crate", "quilt"):
         cell = rng.uniform(7, 9) if name == "crate" else rng.uniform(3.2, 4)

@@ -5,9 +5,9 @@ from mmsn.deploy.comparison import Comparison, compare
 from mmsn.deploy.controller import LatencyController
 from mmsn.deploy.exporting import export, load_stitch, open_exported, quantize
 from mmsn.deploy.extraction import extract, load, save
-from mmsn.deploy.latency_table import LatencyTable
 from mmsn.deploy.menu import Selection, StitchMenu, select, use_budget
 from mmsn.deploy.plain_anchor import plain
+from mmsn.evaluation.latency import LatencyTable
 
 __all__ = [
     "Budget",

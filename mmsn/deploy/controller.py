@@ -25,7 +25,7 @@ PATIENCE = 10  # observations
 
 @dataclass
 class _Climb:
-    """When a position was climbed to, at which slow-down, and how long a fall would bar it."""
+    """When a position was reached, at which slow-down, and how long a fall would bar it."""
 
     at: int
     slow_down: float
@@ -41,17 +41,17 @@ class _Climb:
 class LatencyController:
     """Walks along a frontier so that the time of a pass stays within a target.
 
-    The present *slow-down* is a running mean of measured time over the time that the table gives.
-    A stitch is expected to take its table time times the slow-down. When the present stitch is
-    expected to miss the target, the controller goes down to the dearest that is not, by at most
-    ``max_steps``; when the next dearer one is expected to stay below ``1 - hysteresis`` of the
-    target, it goes up by one. So measured times may scatter by ``hysteresis / 2`` around any
-    constant load without a stitch being left and taken again.
+    The *slow-down* is a running mean of the measured time divided by the time in the table. A
+    stitch is expected to take its table time multiplied by the slow-down. If the current stitch is
+    expected to miss the target, the controller goes down to the most expensive one that is not, by
+    at most ``max_steps``. If the next more expensive one is expected to stay below
+    ``1 - hysteresis`` of the target, it goes up by one. Measured times may therefore vary by
+    ``hysteresis / 2`` around a constant load without causing a switch back and forth.
 
-    Load may weigh more on a dearer stitch than on the one before it, so that the controller has to
-    come back from a climb. It then tries again after ``PATIENCE`` observations, after twice as
-    many the next time, and so on; or at once when the slow-down has fallen by ``hysteresis`` below
-    what it was at that climb.
+    Load may slow an expensive stitch more than the one before it, so that a step up has to be
+    undone. It is then retried after ``PATIENCE`` observations, after twice as many the next time,
+    and so on, or immediately when the slow-down has fallen by ``hysteresis`` below its value at
+    that step.
 
     Args:
         latencies: milliseconds by stitch on the idle machine, from fast to slow; see

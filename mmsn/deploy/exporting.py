@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -25,12 +24,12 @@ import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mmsn.deploy.extraction import extract, load
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
+from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 SUFFIXES = (".onnx", ".pt2")
@@ -52,10 +51,7 @@ class Logits(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
-        for vit in self.model.modules():
-            if isinstance(vit, VisionTransformer) and vit.pos_embed is not None:
-                sides = zip(image_size, vit.patch_embed.patch_size, strict=True)
-                vit.set_input_size([patch * math.ceil(side / patch) for side, patch in sides])
+        fix_input_size(self.model, image_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, classes, H, W)."""

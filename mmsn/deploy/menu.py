@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
-from mmsn.deploy.latency_table import LatencyTable
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, lower_is_better
+from mmsn.evaluation.latency import LatencyTable
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.stitching import Stitch
 

@@ -28,8 +28,10 @@ from mmsn.engine.chunks import (
 from mmsn.engine.loops import StitchLoop, quiet
 from mmsn.engine.run_report import keep_older, make_report, metrics_so_far
 from mmsn.errors import UserError
+from mmsn.evaluation.curve import frontier
 from mmsn.evaluation.latency import measure_latency
-from mmsn.evaluation.report import ParetoReport, frontier, software_versions
+from mmsn.evaluation.report import ParetoReport, software_versions
+from mmsn.evaluation.tables import text_table
 from mmsn.models import stitched_backbone
 from mmsn.registry import LOOPS
 from mmsn.stitching.selection import StitchNames
@@ -47,8 +49,8 @@ class ParetoTestLoop(StitchLoop, TestLoop):
     Args:
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
-        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the dearest
-            stitch that it allows.
+        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
+            expensive stitch that it allows.
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
@@ -172,7 +174,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         try:
             with quiet():
                 so_far = {i: metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
-        except Exception as error:  # anybody's metric, which may want all images
+        except Exception as error:  # of any metric, which may need all images
             self.runner.logger.info(f"No figures yet: {type(error).__name__}: {error}")
             return
         report = self._report(so_far, {}, images, of_images)
@@ -189,7 +191,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
             if kept is not None:
                 self.runner.logger.info(f"The report of an earlier run is now {kept}")
             self._save(report, self.report_path)
-            self.runner.logger.info(f"Wrote {self.report_path}\n{report.table()}")
+            self.runner.logger.info(f"Wrote {self.report_path}\n{text_table(report)}")
         else:
             self.runner.logger.info("No metrics were computed, so there is no report")
         (folder / "pareto.partial.json").unlink(missing_ok=True)

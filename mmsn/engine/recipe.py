@@ -21,12 +21,21 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 
+from mmsn.engine.resume import is_whole, latest_checkpoint
 from mmsn.errors import UserError
-from mmsn.evaluation import DepthMetric, ParetoReport, plot_pareto, shown
+from mmsn.evaluation import (
+    DepthMetric,
+    ParetoReport,
+    Reference,
+    plot_pareto,
+    shown,
+    text_table,
+)
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
+from mmsn.files import write_text
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
@@ -79,13 +88,13 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
             "or delete that folder to begin anew"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(identity)
+    write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
     config.work_dir = str(folder)
     final = folder / f"iter_{config.train_cfg.max_iters}.pth"
-    if not final.is_file():
-        latest = find_latest_checkpoint(str(folder))
+    if not is_whole(final):  # there, but cut off, is not finished
+        latest = latest_checkpoint(folder)
         config.resume = latest is not None
         config.load_from = latest or config.get("load_from")
         ShortRunner.from_cfg(config).train()
@@ -185,7 +194,7 @@ def stitch_from_anchors(
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 
     console.rule("result")
-    print(report.table(metric))
+    print(text_table(report, Reference.of([report], metric)))
     for name, (gflops, value) in alone.items():
         print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmsn.engine.hooks.cost_hook import TRAINING_COST
 from mmsn.engine.loops import scalars
 from mmsn.evaluation.report import ParetoReport, StitchResult, software_versions
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
@@ -70,5 +71,6 @@ def make_report(
         of_images=of_images,
         classes=classes,
         software=software_versions(),
+        training=runner.message_hub.get_info(TRAINING_COST, None),
         stitches=stitches,
     )

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import mmcv
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from mmengine.dataset import pseudo_collate
 from numpy.typing import NDArray
 
 from mmsn.errors import UserError
 from mmsn.evaluation.depth_metric import DepthMetric
-from mmsn.evaluation.report import shown
+from mmsn.evaluation.metric_names import shown
+from mmsn.files import whole_file
 from mmsn.models import segmentor_macs, stitched_backbone
 
 INVALID = "0.75"  # a gray, which neither color map contains
@@ -85,6 +84,8 @@ def draw_depth(
         predictions: of one image.
         path: of the picture; its ending names the format, for example .png or .pdf.
     """
+    from matplotlib.figure import Figure  # slow to load, and only pictures need it
+
     if not valid.any():
         raise UserError(f"{path}: the image has no valid depth to draw")
     known = np.where(valid, truth, np.nan)
@@ -125,7 +126,8 @@ def draw_depth(
         ):
             bar = ax.inset_axes((1.03, 0, 0.045, 1))  # as high as the map
             figure.colorbar(drawn, cax=bar, label=label, extend=ends, extendfrac=0.04)
-    figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.05)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 
 def save_depth_pictures(
@@ -156,6 +158,8 @@ def save_depth_pictures(
 
 
 def _colors(name: str) -> Any:
+    import matplotlib
+
     return matplotlib.colormaps[name].with_extremes(bad=INVALID)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from mmsn.errors import UserError
+from mmsn.files import write_text
+
+# JSON allows integers of any length, but those above about 1e308 cannot become a float, so that
+# the first division would fail far from the file. No count needs more than 64 bits.
+LARGEST = 2**63 - 1
+Count = Annotated[int, Field(gt=0, le=LARGEST)]
+Number = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class JsonFile(BaseModel):
@@ -20,22 +26,34 @@ class JsonFile(BaseModel):
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(self.model_dump_json(indent=1) + "\n")
-        os.replace(part, path)
+        write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read and check a file.
 
         Raises:
-            UserError: a file that is none of a known version, with the first reason.
+            UserError: the file could not be read, or is not of a known version; the message has
+                the first reason, with the value where it is short.
         """
         try:
             return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise UserError(f"{cls.what} {path} could not be read: {error.strerror}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the whole file"
-            raise UserError(f"{path} is no {cls.what}: {where}: {first['msg']}") from None
+            raise UserError(f"{path} is not a {cls.what}: {_first_reason(error)}") from None
+
+
+def _first_reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the whole file"
+    message = first["msg"].removeprefix("Value error, ").splitlines()[0]
+    return f"{where}: {message}{_value(first['input'])}"
+
+
+def _value(value: Any) -> str:
+    """A wrong value for a message; lists and objects are left out, long ones are shortened."""
+    if not isinstance(value, (str, int, float)):
+        return ""
+    text = repr(value)
+    return f", got {text if len(text) <= 60 else text[:50] + '...'}"

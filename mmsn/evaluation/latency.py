@@ -1,4 +1,4 @@
-"""How long each stitch takes on this machine.
+"""How long each stitch takes on this machine, and the table of it that is refused on another.
 
 Passes of different stitches are interleaved, so that a machine that slows down meanwhile slows all
 of them alike. What is timed is backbone, neck and decode head on random pixels; reading images and
@@ -11,17 +11,153 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typing_extensions import Self
 
+from mmsn.errors import UserError
+from mmsn.evaluation.json_file import Count, JsonFile, Number
 from mmsn.evaluation.report import Latency, LatencySetting
-from mmsn.models import stitched_backbone, unwrap
+from mmsn.models import segmentor_macs, stitched_backbone, unwrap
 
 Name = TypeVar("Name")
+TOLERANCE = 0.2  # by which two measurements of the same thing may differ without a warning
+
+
+class TimedStitch(BaseModel):
+    """One stitch; ``macs`` are those of the whole segmentor for one image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Number
+    macs: Count
+    latency: Latency
+
+
+class LatencyTable(JsonFile):
+    """Latencies of a model's stitches for images of (height, width) ``image_size``."""
+
+    what = "latency table"
+
+    schema_version: Literal[1] = 1
+    title: str
+    torch_version: str
+    image_size: tuple[Count, Count]
+    setting: LatencySetting
+    stitches: list[TimedStitch]
+
+    @model_validator(mode="after")
+    def _names_each_stitch_once(self) -> Self:
+        times: dict[int, float] = {}
+        for stitch in self.stitches:
+            if stitch.id in times:
+                raise ValueError(
+                    f"stitch {stitch.id} is listed twice, with {times[stitch.id]} and "
+                    f"{stitch.latency.p50_ms} ms; keep one entry"
+                )
+            times[stitch.id] = stitch.latency.p50_ms
+        return self
+
+    @classmethod
+    def measure(
+        cls,
+        model: Any,
+        ids: Iterable[int],
+        image_size: tuple[int, int],
+        title: str = "",
+        batch_size: int = 1,
+        repeats: int = 20,
+        on_pass: Callable[[], None] = lambda: None,
+    ) -> LatencyTable:
+        """Time stitches on the model's device; see ``measure_latency``."""
+        macs = segmentor_macs(model, image_size)
+        latencies, setting = measure_latency(
+            model, ids, image_size, batch_size, repeats, on_pass=on_pass
+        )
+        return cls(
+            title=title,
+            torch_version=torch.__version__,
+            image_size=image_size,
+            setting=setting,
+            stitches=[TimedStitch(id=i, macs=macs[i], latency=t) for i, t in latencies.items()],
+        )
+
+    def check(
+        self,
+        model: Any,
+        image_size: tuple[int, int],
+        batch_size: int = 1,
+        force: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        """Is this a table of this model, measured as it runs now?
+
+        Args:
+            model: the segmentor; call this inside ``torch.autocast`` if it will run there.
+            image_size: (height, width) of the images to come.
+            batch_size: of the images to come.
+            force: accept another setting, but not another model.
+            device: where the model will run, by default where it is.
+
+        Raises:
+            UserError: what is different.
+        """
+        macs = segmentor_macs(model, self.image_size)
+        wrong = [s for s in self.stitches if macs.get(s.id) != s.macs]
+        if wrong:
+            raise UserError(
+                f"latency table {self.title!r} is of another model: its stitch {wrong[0].id} takes "
+                f"{wrong[0].macs / 1e9:.6g} GFLOPs, here {macs.get(wrong[0].id, 0) / 1e9:.6g}; "
+                "measure one of this model"
+            )
+        if force:
+            return
+        parameter = next(unwrap(model).parameters())
+        device = device or parameter.device
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else parameter.dtype
+        setting = latency_setting(device, dtype, batch_size)
+        there = {
+            "torch": self.torch_version,
+            "image size": self.image_size,
+            **self.setting.model_dump(),
+        }
+        here = {"torch": torch.__version__, "image size": image_size, **setting.model_dump()}
+        faults = [f"{k} {there[k]} there, {here[k]} here" for k in here if there[k] != here[k]]
+        if faults:
+            raise UserError(
+                f"latency table {self.title!r} was measured with another setting "
+                f"({'; '.join(faults)}): measure one here, or force it"
+            )
+
+    def text(self) -> str:
+        """All stitches by cost, with the median, the 90th percentile and the spread."""
+        table = Table(title=escape(f"{self.title}: {self.setting.device}, {self.setting.dtype}"))
+        for name in ("stitch", "GFLOPs", "p50 (ms)", "p90 (ms)", "spread", "passes"):
+            table.add_column(name, justify="right")
+        for stitch in sorted(self.stitches, key=lambda s: (s.macs, s.id)):
+            latency = stitch.latency
+            table.add_row(
+                str(stitch.id),
+                f"{stitch.macs / 1e9:.4g}",
+                f"{latency.p50_ms:.4g}",
+                f"{latency.p90_ms:.4g}",
+                f"{latency.spread:.0%}",
+                str(latency.repeats),
+            )
+        text = StringIO()
+        Console(file=text, width=100).print(table)
+        return text.getvalue()
 
 
 @torch.no_grad()
@@ -45,6 +181,9 @@ def measure_latency(
         repeats: timed passes of each stitch, after ``warm_up`` untimed ones.
         autocast: mixed precision: float16 on a GPU, bfloat16 on a CPU, as mmengine has it.
         on_pass: called after each round of all stitches.
+
+    Warns:
+        UserWarning: the two halves of the passes disagree; see ``disagreements``.
     """
     model = unwrap(model)
     backbone, ids = stitched_backbone(model), list(ids)
@@ -108,7 +247,44 @@ def time_interleaved(
             if number >= warm_up:
                 times[name].append(1e3 * (time.perf_counter() - start))
         on_pass()
+    _warn(disagreements(times))
     return {name: _summary(values) for name, values in times.items()}
+
+
+def disagreements(times: Mapping[Name, Sequence[float]]) -> dict[Name, tuple[float, float]]:
+    """What took longer in one half of its passes than in the other, by more than ``TOLERANCE``.
+
+    The halves are two measurements of the same thing. If their medians differ, the load of the
+    machine has changed meanwhile, and the figures depend on when they were taken.
+
+    Args:
+        times: of the passes, in the order in which they ran; fewer than four say nothing.
+
+    Returns:
+        Medians of the first and of the second half.
+    """
+    found = {}
+    for name, values in times.items():
+        middle = len(values) // 2
+        if middle < 2:
+            continue
+        halves = statistics.median(values[:middle]), statistics.median(values[-middle:])
+        if max(halves) > (1 + TOLERANCE) * min(halves):
+            found[name] = halves
+    return found
+
+
+def _warn(found: Mapping[Name, tuple[float, float]]) -> None:
+    if not found:
+        return
+    name, (first, second) = max(found.items(), key=lambda item: max(item[1]) / min(item[1]))
+    others = f", and {len(found) - 1} others differ as well" if len(found) > 1 else ""
+    warnings.warn(
+        f"two measurements of {name} differ by more than {TOLERANCE:.0%}: {first:.4g} ms in the "
+        f"first half of its passes, {second:.4g} ms in the second{others}; the machine was busy, "
+        "so measure again when it is idle, or with more passes",
+        stacklevel=3,
+    )
 
 
 def _processor() -> str:

@@ -1,43 +1,29 @@
 """A Pareto report as one HTML page that needs no network.
 
-Hovering a point shows its id, segments, cost and metrics. Clicking it copies the line of Python
-that selects the stitch, and shows it below the picture.
+Pointing at a stitch shows its segments, cost and metrics. Clicking it copies the line of Python
+that selects it, and shows it below the picture. A click on a column's head sorts a table. The page
+holds its own picture (``svg``) and some 40 lines of script; plotly comes with it on request.
 """
 
 from __future__ import annotations
 
-import html
-import os
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
-import plotly.graph_objects as go
+from mmsn.evaluation.curve import class_frontier, class_gains, frontier
+from mmsn.evaluation.metric_names import shown
+from mmsn.evaluation.report import Axis, ParetoReport, StitchResult
+from mmsn.evaluation.svg import pareto_svg
+from mmsn.evaluation.tables import Reference
+from mmsn.files import write_text
 
-from mmsn.evaluation.plot import KIND_STYLES, axis_label, run_colors
-from mmsn.evaluation.report import (
-    Axis,
-    ParetoReport,
-    StitchResult,
-    class_frontier,
-    class_gains,
-    frontier,
-    metric_label,
-    shown,
-)
-
-_SYMBOLS = {
-    "anchor": "square",
-    "sl": "triangle-up",
-    "ls": "triangle-down",
-    "lsl": "circle",
-    "sls": "diamond",
-}
-_CLICK = """
-const plot = document.getElementById('{plot_id}');
-plot.on('plotly_click', function (event) {
-  const text = event.points[0].customdata;
-  if (!text) return;
+_SCRIPT = """
+const picture = document.getElementById('picture');
+const info = document.getElementById('info');
+function copy(text) {
   document.getElementById('chosen').textContent = text;
+  // navigator.clipboard is missing on pages that are opened from a file in some browsers.
   const area = document.createElement('textarea');
   area.value = text;
   document.body.appendChild(area);
@@ -45,58 +31,67 @@ plot.on('plotly_click', function (event) {
   const copied = document.execCommand('copy');
   area.remove();
   document.getElementById('hint').textContent = copied ? 'copied:' : 'select and copy:';
-});
+}
+function show(event) {
+  const point = event.target.closest('.point');
+  if (point) info.textContent = point.querySelector('title').textContent.replaceAll('\\n', ' | ');
+}
+function choose(event) {
+  const point = event.target.closest('[data-line]');
+  if (point) copy(point.dataset.line);
+}
+if (picture) {
+  picture.addEventListener('pointerover', show);
+  picture.addEventListener('focusin', show);
+  picture.addEventListener('click', choose);
+  picture.addEventListener('keydown', event => { if (event.key === 'Enter') choose(event); });
+}
+for (const table of document.querySelectorAll('table')) {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    head.addEventListener('click', () => {
+      const text = head.classList.contains('text'), down = head.dataset.order !== 'down';
+      for (const other of table.tHead.rows[0].cells) delete other.dataset.order;
+      head.dataset.order = down ? 'down' : 'up';
+      const value = row => {
+        const cell = row.cells[column].textContent;
+        // Empty cells and nan come last in either order.
+        return text ? cell : isNaN(parseFloat(cell)) ? null : parseFloat(cell);
+      };
+      const rows = [...table.tBodies[0].rows].sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (x === null || y === null) return (x === null) - (y === null);
+        return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
+      });
+      table.tBodies[0].append(...rows);
+    });
+  });
+}
 """
-# Nothing in the page may send the data anywhere.
-_CONFIG = dict(
-    displaylogo=False,
-    responsive=True,
-    plotlyServerURL="",
-    showSendToCloud=False,
-)
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem;
+  max-width: 60rem; color: #222; }
 code { background: #f3f3f3; padding: .15rem .4rem; border-radius: .2rem; }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; }
 th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #e5e5e5; }
+th { cursor: pointer; }
+th[data-order=up]::after { content: ' \\2191'; }
+th[data-order=down]::after { content: ' \\2193'; }
 td.text, th.text { text-align: left; }
+#picture { width: 100%; font-size: 13px; }
+#picture text { fill: #222; }
+#info { min-height: 1.5em; margin: 0; font-size: 13px; }
+.middle { text-anchor: middle; }
+.end { text-anchor: end; }
+.grid { stroke: #ececec; fill: none; }
+.axis { stroke: #222; fill: none; }
+.frontier { stroke-width: 1.6; fill: none; }
+.point { opacity: .45; }
+.point.best { opacity: 1; stroke: #000; stroke-width: .8; }
+.point[data-line] { cursor: pointer; }
+.point:hover, .point:focus { opacity: 1; stroke: #000; stroke-width: 2; outline: none; }
+.legend span { margin-right: 1.2rem; white-space: nowrap; font-size: 13px; }
+.legend svg { width: 15px; height: 15px; vertical-align: -2px; margin-right: .3rem; }
 """
-
-
-def pareto_figure(
-    reports: Sequence[ParetoReport],
-    metric: str | None = None,
-    axis: Axis = "macs",
-    alone: Mapping[str, tuple[float, float]] | None = None,
-) -> go.Figure:
-    """The page's picture; arguments as for ``write_page``."""
-    metric = metric or reports[0].default_metric()
-    figure = go.Figure()
-    for report, color in zip(reports, run_colors(len(reports)), strict=True):
-        _add_run(figure, report, metric, axis, color, name_runs=len(reports) > 1)
-    if alone and axis == "macs":
-        figure.add_scatter(
-            x=[gflops for gflops, _ in alone.values()],
-            y=[value for _, value in alone.values()],
-            mode="markers",
-            marker=dict(symbol="star", size=15, color="#E69F00", line=dict(width=1, color="black")),
-            name="trained alone",
-            text=[
-                f"{html.escape(name)}<br>{gflops:.4g} GFLOPs, {shown(value)}"
-                for name, (gflops, value) in alone.items()
-            ],
-            hovertemplate="%{text}<extra></extra>",
-        )
-    figure.update_layout(
-        template="simple_white",
-        height=560,
-        margin=dict(l=60, r=20, t=30, b=60),
-        xaxis_title=axis_label(reports, axis),
-        yaxis_title=metric_label(metric),
-        hoverlabel=dict(align="left"),
-        legend=dict(orientation="h", yanchor="bottom", y=1.02, groupclick="toggleitem"),
-    )
-    return figure
 
 
 def write_page(
@@ -105,6 +100,7 @@ def write_page(
     metric: str | None = None,
     axis: Axis = "macs",
     alone: Mapping[str, tuple[float, float]] | None = None,
+    interactive: bool = False,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -114,107 +110,78 @@ def write_page(
         metric: by default the first report's own choice.
         axis: "macs" or "latency".
         alone: individually trained networks as stars, by name: (GFLOPs, metric).
+        interactive: a picture that zooms and pans, by plotly, which adds 4.8 MB.
     """
-    figure = pareto_figure(reports, metric, axis, alone)
-    metric = metric or reports[0].default_metric()
-    plot = figure.to_html(
-        full_html=False, include_plotlyjs=True, post_script=_CLICK, config=_CONFIG
-    )
-    title = html.escape(" | ".join(report.title for report in reports))
+    reference = Reference.of(reports, metric)
+    if interactive:
+        from mmsn.evaluation.interactive import pareto_figure, plotly_html
+
+        picture = plotly_html(pareto_figure(reports, reference.metric, axis, alone))
+    else:
+        picture = pareto_svg(reports, reference.metric, axis, alone)
+    title = escape(" | ".join(report.title for report in reports))
     body = [
         f"<h1>{title}</h1>",
-        plot,
+        picture,
+        "<p id='info'></p>" if not interactive else "",
         "<p><span id='hint'>click a point to copy the line that selects it:</span> "
         "<code id='chosen'>model.backbone.set_stitch(...)</code></p>",
-        *(_tables(report, metric) for report in reports),
+        *(_tables(report, reference) for report in reports),
+        f"<script>{_SCRIPT}</script>",
     ]
-    text = (
+    write_text(
+        path,
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>",
     )
-    part = Path(f"{path}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
-def _add_run(
-    figure: go.Figure,
-    report: ParetoReport,
-    metric: str,
-    axis: Axis,
-    color: str,
-    name_runs: bool,
-) -> None:
-    title = html.escape(report.title)
-    group = dict(legendgroup=title, legendgrouptitle_text=title) if name_runs else {}
-    results = [r for r in report.stitches if r.cost(axis) is not None]
-    best = frontier(results, metric, axis)
-    figure.add_scatter(
-        x=[r.cost(axis) for r in best],
-        y=[r.metrics[metric] for r in best],
-        mode="lines",
-        # A budget between two stitches buys the cheaper one.
-        line=dict(color=color if name_runs else "gray", width=1.5, shape="hv"),
-        name="Pareto frontier",
-        hoverinfo="skip",
-        **group,
-    )
-    on_frontier = {r.id for r in best}
-    for kind, (_, kind_color, label) in KIND_STYLES.items():
-        points = [r for r in results if r.kind == kind]
-        if not points:
-            continue
-        figure.add_scatter(
-            x=[r.cost(axis) for r in points],
-            y=[r.metrics[metric] for r in points],
-            mode="markers",
-            marker=dict(
-                symbol=_SYMBOLS[kind],
-                size=12 if kind == "anchor" else 8,
-                color=color if name_runs else kind_color,
-                opacity=[1.0 if r.id in on_frontier else 0.45 for r in points],
-                line=dict(width=[1.0 if r.id in on_frontier else 0.0 for r in points]),
-            ),
-            name=label,
-            **group,
-            text=[_hover(r) for r in points],
-            hovertemplate="%{text}<extra></extra>",
-            customdata=[f"model.backbone.set_stitch({r.id})" for r in points],
-        )
-
-
-def _hover(result: StitchResult) -> str:
-    lines = [f"<b>stitch {result.id}</b> ({result.kind})", html.escape(result.segment_text())]
-    lines.append(f"{result.macs / 1e9:.4g} GFLOPs, {result.params / 1e6:.4g} M parameters")
-    lines += [f"{name} {shown(value)}" for name, value in result.metrics.items()]
-    if result.latency:
-        lines.append(f"{result.latency.p50_ms:.3g} ms (p90 {result.latency.p90_ms:.3g})")
-    return "<br>".join(lines)
-
-
-def _tables(report: ParetoReport, metric: str) -> str:
+def _tables(report: ParetoReport, reference: Reference) -> str:
+    metric = reference.metric
+    best = frontier(report.stitches, metric)
+    every = sorted(report.stitches, key=lambda r: (r.macs, r.id))
     rows = [
-        f"<h2>{html.escape(report.title)}</h2><p>{report.images} of {report.of_images} images; "
-        f"FLOPs at {report.image_size[0]}x{report.image_size[1]}.</p>",
-        "<table><tr><th>stitch</th><th class='text'>segments</th><th>GFLOPs</th>"
-        f"<th>M params</th><th>{html.escape(metric)}</th></tr>",
+        f"<h2>{escape(report.title)}</h2><p>{report.images} of {report.of_images} images; "
+        f"FLOPs are multiply-accumulates at {report.image_size[0]}x{report.image_size[1]}.</p>",
+        _results(best, metric),
+        *(f"<p>{escape(line)}</p>" for line in reference.numbers(report)),
+        f"<details><summary>all {len(every)} stitches</summary>{_results(every, metric)}</details>",
     ]
-    for r in frontier(report.stitches, metric):
-        rows.append(
-            f"<tr><td>{r.id}</td><td class='text'>{html.escape(r.segment_text())}</td>"
-            f"<td>{r.macs / 1e9:.4g}</td><td>{r.params / 1e6:.4g}</td>"
-            f"<td>{shown(r.metrics[metric])}</td></tr>"
-        )
-    rows.append("</table>")
     gains = class_gains(report)
     if gains:
-        heads = "".join(f"<th>{r.macs / 1e9:.4g} G</th>" for r in class_frontier(report))
-        rows.append(
-            "<h3>IoU of each class along the frontier, what gains most first</h3>"
-            f"<table><tr><th class='text'>class</th>{heads}</tr>"
-        )
-        for name, values in gains:
-            cells = "".join(f"<td>{value:.1f}</td>" for value in values)
-            rows.append(f"<tr><td class='text'>{html.escape(name)}</td>{cells}</tr>")
-        rows.append("</table>")
+        heads = [
+            ("class", True),
+            *((f"{r.macs / 1e9:.4g} G", False) for r in class_frontier(report)),
+        ]
+        rows.append("<h3>IoU of each class along the frontier, largest gain first</h3>")
+        rows.append(_table(heads, [[n, *(f"{v:.1f}" for v in values)] for n, values in gains]))
     return "".join(rows)
+
+
+def _results(results: Sequence[StitchResult], metric: str) -> str:
+    names = [metric, *(n for n in (results[0].metrics if results else ()) if n != metric)]
+    timed = any(r.latency for r in results)
+    heads = [("stitch", False), ("kind", True), ("segments", True), ("GFLOPs", False)]
+    heads += [("M params", False), *((name, False) for name in names)]
+    heads += [("p50 (ms)", False), ("p90 (ms)", False)] if timed else []
+    rows = []
+    for r in results:
+        row = [str(r.id), r.kind, r.segment_text(), f"{r.macs / 1e9:.4g}", f"{r.params / 1e6:.4g}"]
+        row += [shown(r.metrics[name]) for name in names]
+        if timed:
+            row += [f"{r.latency.p50_ms:.4g}", f"{r.latency.p90_ms:.4g}"] if r.latency else ["", ""]
+        rows.append(row)
+    return _table(heads, rows)
+
+
+def _table(heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> str:
+    """A table; heads are (name, whether the column is text)."""
+    kinds = [" class='text'" if text else "" for _, text in heads]
+    head = "".join(f"<th{k}>{escape(name)}</th>" for (name, _), k in zip(heads, kinds, strict=True))
+    body = [
+        "".join(f"<td{k}>{escape(cell)}</td>" for cell, k in zip(row, kinds, strict=True))
+        for row in rows
+    ]
+    lines = "".join(f"<tr>{cells}</tr>" for cells in body)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"

@@ -1,14 +1,16 @@
-"""Pictures of Pareto reports."""
+"""Pictures of Pareto reports as files, and what every picture of one has in common."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from mmsn.evaluation.report import Axis, ParetoReport, frontier, metric_label, shown
+from mmsn.evaluation.curve import frontier
+from mmsn.evaluation.metric_names import metric_label, shown
+from mmsn.evaluation.report import Axis, ParetoReport, StitchResult
+from mmsn.files import whole_file
 
 KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers can tell apart
     "anchor": ("s", "#000000", "anchor"),
@@ -16,6 +18,7 @@ KIND_STYLES = {  # colors of the Okabe-Ito palette, which color-blind readers ca
     "ls": ("v", "#D55E00", "large > small"),
     "lsl": ("o", "#CC79A7", "large > small > large"),
     "sls": ("D", "#009E73", "small > large > small"),
+    "elastic": ("P", "#56B4E9", "blocks skipped"),
 }
 _RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -33,6 +36,27 @@ def axis_label(reports: Sequence[ParetoReport], axis: Axis) -> str:
     settings = {s for report in reports if (s := report.latency_setting)}
     texts = sorted(f"{s.device}, {s.dtype}, batch {s.batch_size}" for s in settings)
     return f"milliseconds per batch ({'; '.join(texts)})"
+
+
+def drawable(report: ParetoReport, metric: str, axis: Axis) -> list[StitchResult]:
+    """The stitches that have a place in a picture: a cost on this axis, and a finite metric."""
+    costly = [r for r in report.stitches if r.cost(axis) is not None]
+    return [r for r in costly if math.isfinite(r.metrics[metric])]
+
+
+def point_text(result: StitchResult) -> list[str]:
+    """What a reader learns when pointing at a stitch, line by line."""
+    lines = [f"stitch {result.id} ({result.kind})", result.segment_text()]
+    lines.append(f"{result.macs / 1e9:.4g} GFLOPs, {result.params / 1e6:.4g} M parameters")
+    lines += [f"{name} {shown(value)}" for name, value in result.metrics.items()]
+    if result.latency:
+        lines.append(f"{result.latency.p50_ms:.3g} ms (p90 {result.latency.p90_ms:.3g})")
+    return lines
+
+
+def star_text(name: str, point: tuple[float, float]) -> list[str]:
+    """The same for a network trained alone, at (GFLOPs, metric)."""
+    return [name, f"{point[0]:.4g} GFLOPs, {shown(point[1])}"]
 
 
 def plot_pareto(
@@ -53,6 +77,8 @@ def plot_pareto(
         levels: horizontal lines to compare with, as (name, metric).
         axis: "macs", or "latency" where it was measured.
     """
+    from matplotlib.figure import Figure  # slow to load, and only pictures need it
+
     reports = [reports] if isinstance(reports, ParetoReport) else list(reports)
     metric = metric or reports[0].default_metric()
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
@@ -94,7 +120,8 @@ def plot_pareto(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(fontsize=8, frameon=False, loc="outside right upper")
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=150)
 
 
 def _plain(text: str) -> str:
@@ -118,7 +145,7 @@ def _draw_run(
         label=_plain(report.title) if run_color else "Pareto frontier",
     )
     for kind, (marker, color, label) in KIND_STYLES.items():
-        results = [r for r in report.stitches if r.kind == kind and r.cost(axis) is not None]
+        results = [r for r in drawable(report, metric, axis) if r.kind == kind]
         style = dict(
             s=60 if kind == "anchor" else 28,
             marker=marker,

@@ -7,10 +7,11 @@ from mmsn.models.complexity import (
     segmentor_macs,
     segmentor_params,
     stitched_backbone,
+    training_macs,
     unwrap,
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
-from mmsn.models.depth_heads import DPTDepthHead, FPNDepthHead, UPerDepthHead
+from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UPerDepthHead
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.stitched_vit import StitchedViT
@@ -20,6 +21,7 @@ __all__ = [
     "DPTDepthHead",
     "DepthEstimator",
     "DepthTTAModel",
+    "FCNDepthHead",
     "FPNDepthHead",
     "MultiTaskSegmentor",
     "SILogLoss",
@@ -30,5 +32,6 @@ __all__ = [
     "segmentor_macs",
     "segmentor_params",
     "stitched_backbone",
+    "training_macs",
     "unwrap",
 ]

@@ -1,96 +1,101 @@
-"""Activation memory of every stitch in inference, in closed form.
+"""Activation memory of every stitch in inference, measured on shapes.
 
-Counted are the tensors that a pass under ``torch.no_grad`` holds at the moment when they take most:
-the image, tokens inside the present block with all that its attention and its MLP keep, levels
-given out, tokens that a stitching layer carried over, and the same of neck and decode head. Not
-counted are weights, the workspace of kernels (attention is taken to be fused, so its N x N scores
-never exist as a tensor), what the allocator keeps, and resizing the prediction to the image.
+Counted are the tensors that a pass under ``torch.no_grad`` holds when they take most: the image,
+tokens with all that a block keeps beside them, levels, tokens that a stitching layer projected,
+and the same of neck and decode head. Attention is taken to be fused, so its N x N scores are never
+a tensor. Not counted are weights, tables that are made once per grid, the workspace of kernels,
+what the allocator keeps, and resizing the prediction to the image.
+
+The forward pass itself runs, on PyTorch's meta device, so that no second account of it exists.
+Only runs of equal blocks are measured once and then taken as known.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from mmsn.models.anchor import Anchor
 from mmsn.models.complexity import stitched_backbone, trace_head, unwrap
 from mmsn.models.stitched_vit import StitchedViT
-from mmsn.stitching import LayerKey, Stitch
-from mmsn.stitching.space import Join, Run, Tap
+from mmsn.models.tracing import LiveBytes, on_meta
+from mmsn.stitching import Stitch
+from mmsn.stitching.space import Run
 
 
+class FusedAttention(TorchFunctionMode):
+    """Attention as one operator, as kernels run it; on the meta device it would be taken apart."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if function is not F.scaled_dot_product_attention:
+            return function(*args, **(kwargs or {}))
+        query, _, value = args[:3]
+        batch, heads, tokens, _ = query.shape
+        # (B, N, H, d) in memory, as kernels lay it out: no copy is needed before the projection.
+        return value.new_empty(batch, tokens, heads, value.shape[-1]).transpose(1, 2)
+
+
+@torch.no_grad()
 def activation_bytes(
     model: Any, image_size: tuple[int, int], batch_size: int = 1, dtype: torch.dtype = torch.float32
 ) -> dict[int, int]:
     """Bytes of activations at their peak, by stitch id, for (height, width) images."""
-    backbone = stitched_backbone(unwrap(model))
-    weights = next(backbone.parameters()).element_size()
-    head = trace_head(model, image_size)[1] // weights
-    image = 3 * image_size[0] * image_size[1]
-    peaks = {s.id: max(_backbone_elements(backbone, s, image_size), head) for s in backbone.space}
-    return {i: batch_size * dtype.itemsize * (image + peak) for i, peak in peaks.items()}
+    own = stitched_backbone(unwrap(model))
+    head = trace_head(model, image_size)[1] // next(own.parameters()).element_size()
+    backbone = cast(StitchedViT, on_meta(own).to(dtype))
+    image = torch.empty(batch_size, 3, *image_size, dtype=dtype, device="meta")
+    head_bytes = image.nbytes + batch_size * dtype.itemsize * head
+    measure = _Measure(backbone, image)
+    return {stitch.id: max(measure.peak(stitch), head_bytes) for stitch in backbone.space}
 
 
-def _backbone_elements(backbone: StitchedViT, stitch: Stitch, image_size: tuple[int, int]) -> int:
-    """Elements beside the image at their peak, for one image."""
-    tokens = backbone.costs.anchors[0].tokens(image_size)
-    patches = tokens - backbone.anchor(0).prefix_tokens
-    widths = [anchor.dim for anchor in backbone.costs.anchors]
-    # Padding to whole patches copies the image, whether or not there is anything to pad.
-    first = backbone.anchor(stitch.segments[0].anchor)
-    peak = 3 * math.prod(first.token_layout[0]) * patches + patches * first.dim
-    levels = 0
-    carried: set[LayerKey] = set()
-    is_carried = False  # do the present tokens count as carried ones?
+class _Measure:
+    """Peaks of the stitches of a backbone on the meta device, for one batch of images."""
 
-    def kept() -> int:
-        return levels + tokens * sum(widths[key.target] for key in carried)
+    def __init__(self, backbone: StitchedViT, image: Tensor) -> None:
+        self.backbone, self.image = backbone, image
+        self.grid = backbone.grid((image.shape[2], image.shape[3]))
+        self._runs: dict[tuple, int] = {}
+        for index in range(len(backbone.anchors)):
+            backbone.anchor(index).prepare(self.grid)
 
-    def carry(path: tuple[LayerKey, ...], is_carried: bool) -> None:
-        nonlocal peak
-        for key in path:
-            source = 0 if is_carried else tokens * widths[key.source]
-            if key not in carried:  # the map, and its low-rank update before and after scaling
-                target = tokens * widths[key.target] * (3 if backbone.layer(key).rank else 1)
-                peak = max(peak, kept() + source + target)
-                carried.add(key)
-            is_carried = True
+    def peak(self, stitch: Stitch) -> int:
+        """Bytes that the image and all that is made from it hold, at most."""
+        backbone = self.backbone
+        route = backbone.space.route(stitch, backbone.out_indices, backbone.eval_levels)
+        extra = {step: self._run(step) for step in route if isinstance(step, Run)}
+        with LiveBytes() as memory:
+            memory.add(self.image)
+            state = backbone.begin(self.image, stitch.segments[0].anchor)
+            for step in route:
+                if isinstance(step, Run):
+                    # The input of a run is alive until it ends, whatever else is.
+                    memory.hold(extra[step])
+                    state.tokens = torch.empty_like(state.tokens)
+                else:
+                    backbone.advance(state, step)
+        return memory.peak
 
-    for step in backbone.space.route(stitch, backbone.out_indices, backbone.eval_levels):
-        match step:
-            case Run(anchor, start, stop):
-                # The tokens before the first block stay until the last one has run.
-                before = 0 if is_carried or stop - start == 1 else tokens * widths[anchor]
-                shared = tokens * widths[anchor] if is_carried and stop - start == 1 else 0
-                block = _block_elements(backbone.anchor(anchor), tokens) - shared
-                peak = max(peak, kept() + before + block)
-                is_carried = False
-            case Join(key):
-                carry((key,), is_carried)
-                is_carried = True
-            case Tap(_, path):
-                carry(path, is_carried)
-                here = 0 if is_carried else tokens * widths[path[0].source if path else -1]
-                levels += patches * widths[-1]
-                peak = max(peak, kept() + here)
-    return peak
-
-
-def _block_elements(anchor: Anchor, tokens: int) -> int:
-    """Elements that one block holds at its peak, its (N, C) input included.
-
-    Attention: input, normalized input, queries, keys and values, result, its projection. MLP:
-    input, sum with the attention, the same normalized, hidden layer before and after its
-    activation. Beside both the (heads, N, N) bias, where there is one.
-    """
-    # An anchor of a few stitches may lack its first blocks.
-    block = next(block for block in anchor.vit.blocks if not isinstance(block, nn.Identity))
-    attention_dim = block.attn.num_heads * block.attn.head_dim
-    attention = tokens * (3 * anchor.dim + 4 * attention_dim)
-    linear = [m.out_features for m in block.mlp.modules() if isinstance(m, nn.Linear)]
-    mlp = tokens * (3 * anchor.dim + 2 * sum(linear[:-1]))
-    bias = 0 if anchor.rel_pos is None else block.attn.num_heads * tokens * tokens
-    return bias + max(attention, mlp)
+    def _run(self, step: Run) -> int:
+        """Bytes that blocks hold at their peak beside the tokens that they are given."""
+        costs = self.backbone.costs.anchors[step.anchor]
+        blocks, stop = costs.blocks[step.start : step.stop], step.stop
+        if len(set(blocks)) == 1:
+            # A second block adds the tokens between the two; a third holds what the second does.
+            stop = min(stop, step.start + 2)
+        key = (step.anchor, costs.blocks[step.start : stop])
+        if key not in self._runs:
+            tokens = self.image.new_empty(
+                self.image.shape[0], costs.prefix_tokens + math.prod(self.grid), costs.dim
+            )
+            with FusedAttention(), LiveBytes() as memory:
+                memory.add(tokens)
+                self.backbone.anchor(step.anchor).run(tokens, step.start, stop, self.grid)
+            self._runs[key] = memory.peak - tokens.nbytes
+        return self._runs[key]

@@ -1,8 +1,8 @@
 """FLOPs and parameters of a whole segmentor, for every stitch.
 
-The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads are anybody's, so theirs
-are counted once, over shapes (``mmsn.models.tracing``); no stitch changes them, because the levels
-have the same shape for all.
+The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads may be of any kind, so
+theirs are counted once, from shapes (``mmsn.models.tracing``). They are equal for all stitches,
+because the levels have the same shapes.
 """
 
 from __future__ import annotations
@@ -45,17 +45,22 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
 
 
 class _Head(nn.Module):
-    """Neck and heads on feature levels; auxiliary heads take no part in inference."""
+    """Neck and heads on feature levels; auxiliary heads take part in training only."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, auxiliary: bool = False) -> None:
         super().__init__()
         self.neck = getattr(model, "neck", None)
         head = model.decode_head
         self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
         self.depth_head = getattr(model, "depth_head", None)  # of a MultiTaskSegmentor
+        extra = getattr(model, "auxiliary_head", None) if auxiliary else None
+        extra = [] if extra is None else extra
+        self.extra = nn.ModuleList(extra if isinstance(extra, (list, nn.ModuleList)) else [extra])
 
     def forward(self, *levels: Level) -> tuple[Tensor, ...]:
         features = self.neck(levels) if self.neck is not None else levels
+        for head in self.extra:
+            head(levels_for(head, features))
         maps = levels_for(self.heads[0], features)
         out = self.heads[0](maps)
         for head in self.heads[1:]:  # cascaded heads refine the one before
@@ -94,6 +99,20 @@ def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
     head = head_macs(model, image_size)
     macs = stitched_backbone(model).stitch_macs(image_size)
     return {stitch_id: backbone + head for stitch_id, backbone in macs.items()}
+
+
+@torch.no_grad()
+def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
+    """Multiply-accumulates of one forward pass in training mode, by stitch id.
+
+    Every level is computed there, and auxiliary heads run, too.
+    """
+    model = unwrap(model)
+    backbone = stitched_backbone(model)
+    with MacCounter() as counter:
+        on_meta(_Head(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
+    macs = backbone.stitch_macs(image_size, backbone.train_levels)
+    return {stitch_id: of_backbone + counter.macs for stitch_id, of_backbone in macs.items()}
 
 
 def segmentor_params(model: Any) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""From an image to meters: inference of depth, its flip averaging and test-time augmentation."""
+"""Inference of depth: sliding windows, flip averaging and test-time augmentation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mmsn.registry import MODELS
 
 @MODELS.register_module()
 class DepthEstimator(MmsegDepthEstimator):
-    """A backbone under a depth head.
+    """A backbone and a depth head.
 
-    Modifications of mmseg's ``DepthEstimator``: ``test_cfg.mode='slide'`` returns what the sliding
-    window gives (mmseg drops that for the whole image's prediction, at a window's size), and
-    ``test_cfg.flip=True`` averages with the mirrored image in either mode, as the published
-    figures do. Flipping doubles the work; reports count FLOPs and time of one pass.
+    Modifications of mmseg's ``DepthEstimator``: ``test_cfg.mode='slide'`` returns the prediction of
+    the sliding window (mmseg discards it and returns that of the whole image, at the size of a
+    window), and ``test_cfg.flip=True`` averages with the mirrored image in both modes, as in the
+    published results. Flipping doubles the work; reports give FLOPs and time of one pass.
 
     Raises:
-        UserError: class tokens for a neck, or for a head that reads maps alone.
+        UserError: class tokens for a neck, or for a head that reads only maps.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,12 +35,12 @@ class DepthEstimator(MmsegDepthEstimator):
             reader = "neck" if self.with_neck else self._reader_of_maps()
             if reader:
                 raise UserError(
-                    f"output_cls_token=True, but the {reader} reads maps alone: set "
+                    f"output_cls_token=True, but the {reader} reads only maps: set "
                     "backbone.output_cls_token=False"
                 )
 
     def _reader_of_maps(self) -> str | None:
-        """A head that would be given class tokens and does not read them."""
+        """Name of a head that would receive class tokens but does not read them, or None."""
         name = type(self.decode_head).__name__
         return None if isinstance(self.decode_head, DPTHead) else name
 
@@ -55,14 +55,14 @@ class DepthEstimator(MmsegDepthEstimator):
 
 @MODELS.register_module()
 class DepthTTAModel(SegTTAModel):
-    """Test-time augmentation of depth, and of segmentation where a model predicts both.
+    """Test-time augmentation of depth, and of segmentation if the model predicts both.
 
-    Modifications of ``SegTTAModel``: ``pred_depth_map`` is the mean over the views. Use no view
-    that zooms: its depth would be another one.
+    Modifications of ``SegTTAModel``: ``pred_depth_map`` is the mean over the views. Do not use
+    views that zoom, because a zoomed image looks closer.
     """
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
-        """One list of views per image to one data sample per image."""
+        """Merge the views of each image: a list of views per image to one data sample per image."""
         depths = [_mean_depth(views) for views in data_samples_list]
         if "seg_logits" in data_samples_list[0][0]:
             merged = super().merge_preds(data_samples_list)

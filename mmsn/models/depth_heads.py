@@ -1,4 +1,4 @@
-"""Depth regression: mmseg's decode heads, one output channel, in meters.
+"""Depth regression: mmseg's decode heads with one output channel, in meters.
 
 Left out on purpose: classification into depth bins.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmseg.models.decode_heads import DPTHead, FPNHead, UPerHead
+from mmseg.models.decode_heads import DPTHead, FCNHead, FPNHead, UPerHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -20,19 +20,19 @@ from mmsn.registry import MODELS
 
 
 class DepthRegression(BaseDecodeHead):
-    """Turns a decode head of mmseg into one that regresses depth, when inherited before it.
+    """Mixin that turns a decode head of mmseg into one that regresses depth; inherit it first.
 
-    Modifications of ``BaseDecodeHead``: one channel, squashed by a sigmoid into ``min_depth`` to
-    ``max_depth``, instead of a class for each pixel; the loss compares with ``gt_depth_map``. The
-    published head is ``relu(x) + min_depth`` and clamps at test; where its ReLU dies, a pixel
-    stops learning. Here the logarithm's slope is at most 1.
+    Modifications of ``BaseDecodeHead``: one channel, mapped by a sigmoid to ``min_depth`` to
+    ``max_depth``, instead of one channel per class; the loss compares with ``gt_depth_map``. The
+    published head is ``relu(x) + min_depth`` and clamps at test time: pixels with a negative ``x``
+    get no gradient. Here the gradient of the logarithm of depth is at most 1.
 
     Args:
         min_depth: meters; the smallest depth that can be predicted.
         max_depth: meters; the largest.
-        loss_decode: ``mmsn.SILogLoss`` by default, over the same range unless it names its own.
-        options: of the head; ``dropout_ratio`` is 0 and ``init_cfg`` None (PyTorch's own
-            initialization) by default.
+        loss_decode: ``mmsn.SILogLoss`` by default, whose range is that of the head by default.
+        options: of the head; by default ``dropout_ratio`` is 0 and ``init_cfg`` is None, that is,
+            PyTorch's own initialization.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class DepthRegression(BaseDecodeHead):
     def cls_seg(self, feat: Tensor) -> Tensor:
         """(B, C, h, w) features to a (B, 1, h, w) map of meters."""
         span = self.max_depth - self.min_depth
+        # In half precision, depths near 10 m would have steps of 5 mm (float16) or 4 cm (bfloat16).
         return self.min_depth + span * torch.sigmoid(super().cls_seg(feat).float())
 
     def loss_by_feat(self, depth: Tensor, data_samples: Sequence[Any]) -> dict[str, Tensor]:
-        """Losses of a (B, 1, h, w) prediction, resized to the ``gt_depth_map`` of the samples."""
+        """Losses of a (B, 1, h, w) prediction, resized to the size of ``gt_depth_map``."""
         target = torch.stack([sample.gt_depth_map.data for sample in data_samples])
         depth = resize(depth, target.shape[2:], mode="bilinear", align_corners=self.align_corners)
         losses: dict[str, Tensor] = {}
@@ -71,13 +72,13 @@ class DepthRegression(BaseDecodeHead):
 class DPTDepthHead(DepthRegression, DPTHead):
     """The depth head of DPT (Ranftl et al., 2021), as SN-Netv2 uses it.
 
-    Modifications of mmseg's ``DPTHead``, which is the one for segmentation: the last convolution
-    is DPT's three with a doubling of the resolution between them, no norm is the default, and
-    ``embed_dims`` is known from ``in_channels``.
+    Modifications of mmseg's ``DPTHead``, which is DPT's segmentation head: the last convolution is
+    replaced by three, with upsampling by 2 after the first; there is no norm by default; and
+    ``embed_dims`` is derived from ``in_channels``.
 
     Args:
-        in_channels: width of each of the four levels, which is the same.
-        options: as ``DPTHead`` and ``DepthRegression``.
+        in_channels: width of each of the four levels; all are equal.
+        options: of ``DPTHead`` and ``DepthRegression``.
     """
 
     def __init__(self, in_channels: Sequence[int], **options: Any) -> None:
@@ -94,9 +95,9 @@ class DPTDepthHead(DepthRegression, DPTHead):
 
     def forward(self, levels: Sequence[Level]) -> Tensor:
         """Pairs of a (B, C, h, w) map and a (B, C) class token to a (B, 1, H, W) map of meters."""
-        if isinstance(levels[0], Tensor):  # mmseg would take a batch of two for such a pair
+        if isinstance(levels[0], Tensor):  # mmseg would unpack a batch of two as a pair
             raise UserError(
-                "DPT reads class tokens, but the levels are maps alone: set "
+                "DPT reads class tokens, but the levels are only maps: set "
                 "backbone.output_cls_token=True, and no neck"
             )
         return super().forward(levels)
@@ -112,8 +113,13 @@ class FPNDepthHead(DepthRegression, FPNHead):
     """Semantic FPN's decoder (Kirillov et al., 2019), regressing depth."""
 
 
+@MODELS.register_module()
+class FCNDepthHead(DepthRegression, FCNHead):
+    """Convolutions on one level, regressing depth; linear with one of size 1 and no activation."""
+
+
 def levels_for(head: nn.Module, levels: Sequence[Level]) -> Sequence[Level]:
-    """Levels as a head reads them: DPT with class tokens, every other head the maps alone."""
+    """Levels as a head reads them: with class tokens for DPT, only the maps for other heads."""
     if isinstance(head, DPTHead):
         return levels
     return tuple(level[0] if isinstance(level, tuple) else level for level in levels)

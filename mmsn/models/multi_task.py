@@ -20,18 +20,18 @@ from mmsn.registry import MODELS
 
 @MODELS.register_module()
 class MultiTaskSegmentor(DepthEstimator):
-    """One backbone under a segmentation head and a depth head, trained and evaluated together.
+    """One backbone with a segmentation head and a depth head, trained and evaluated together.
 
     Modifications of ``DepthEstimator``: ``decode_head`` segments and ``depth_head`` regresses
-    depth, from the same features; a data sample carries ``pred_sem_seg``, ``seg_logits`` and
-    ``pred_depth_map``. Losses are summed: weigh them by ``loss_weight`` in each head's
-    ``loss_decode``. Inside, logits and depth are channels of one map, so sliding windows,
-    flip averaging and padding treat them alike.
+    depth, from the same features; a data sample has ``pred_sem_seg``, ``seg_logits`` and
+    ``pred_depth_map``. Losses are summed; weight them with ``loss_weight`` in each head's
+    ``loss_decode``. Internally, logits and depth are channels of one map, so that sliding windows,
+    flip averaging and padding apply to both.
 
     Args:
         depth_head: any head that is a ``DepthRegression``.
-        args: as ``DepthEstimator``.
-        kwargs: as ``DepthEstimator``; ``auxiliary_head`` segments.
+        args: of ``DepthEstimator``.
+        kwargs: of ``DepthEstimator``; ``auxiliary_head`` segments.
     """
 
     def __init__(self, *args: Any, depth_head: dict[str, Any], **kwargs: Any) -> None:
@@ -40,7 +40,7 @@ class MultiTaskSegmentor(DepthEstimator):
         self.out_channels = self.decode_head.out_channels + self.depth_head.out_channels
 
     def _reader_of_maps(self) -> None:
-        """None: each head is given what it reads."""
+        """None: each head receives what it reads."""
 
     def _decode_head_forward_train(
         self, inputs: Sequence[Level], data_samples: Sequence[Any]
@@ -79,10 +79,10 @@ class MultiTaskSegmentor(DepthEstimator):
     def postprocess_result(
         self, output: Tensor, data_samples: Sequence[Any] | None = None
     ) -> Sequence[Any]:
-        """Split what ``encode_decode`` gave into the data samples, at the original size."""
+        """Split the output of ``encode_decode`` into data samples, at the original size."""
         logits, depth = output[:, :-1], output[:, -1:]
         samples = EncoderDecoder.postprocess_result(self, logits, data_samples)
-        if data_samples is not None:  # they say what was padded, flipped and resized
+        if data_samples is not None:  # metadata of padding, flips and resizing
             return super().postprocess_result(depth, samples)
         for sample, own in zip(samples, depth, strict=True):
             sample.set_data(dict(pred_depth_map=PixelData(data=own)))

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsn.models.grid_cache import GridCache
+
 Grid = tuple[int, int]
 
 
@@ -60,24 +62,16 @@ class RelativePositionBias(nn.Module):
                 for block in range(depth)
             }
         )
-        self._indices: dict[tuple[Grid, torch.device], Tensor] = {}
+        self._indices = GridCache()
 
     def forward(self, block: int, grid: Grid) -> Tensor:
         """(1, heads, N, N) bias of a block on a (rows, columns) grid, N with the class token."""
         table = self.tables[str(block)]
         if grid != self.grid:
             table = resize_table(table, self.grid, grid)
-        index = self._index(grid, table.device)
+        device = table.device
+        index = self._indices.get((grid, device), lambda: relative_position_index(grid).to(device))
         return table[index].permute(2, 0, 1).unsqueeze(0)
-
-    def _index(self, grid: Grid, device: torch.device) -> Tensor:
-        key = (grid, device)
-        if key not in self._indices:
-            if len(self._indices) > 7:  # whole images come in many sizes
-                self._indices.clear()
-            with torch.inference_mode(False):  # else training could not use it later
-                self._indices[key] = relative_position_index(grid).to(device)
-        return self._indices[key]
 
 
 def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
@@ -86,7 +80,7 @@ def resize_table(table: Tensor, old: Grid, new: Grid) -> Tensor:
     image = offsets.T.reshape(1, -1, 2 * old[0] - 1, 2 * old[1] - 1)
     size = (2 * new[0] - 1, 2 * new[1] - 1)
     for axis in (0, 1):
-        if new[axis] == 1:  # no offset is left but none, the middle one
+        if new[axis] == 1:  # only the middle offset, zero, is left
             image = image.narrow(2 + axis, old[axis] - 1, 1)
     image = F.interpolate(image, size=size, mode="bicubic", align_corners=True)
     return torch.cat([image.flatten(2)[0].T, class_rows])

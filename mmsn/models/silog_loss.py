@@ -16,22 +16,22 @@ from mmsn.registry import MODELS
 class SILogLoss(nn.Module):
     """``sqrt(Var(g) + mean_weight * mean(g)^2)`` of ``g = log(prediction) - log(target)``.
 
-    Over all valid pixels of a batch at once, as SN-Netv2's recipe takes it (after Eigen et al.,
-    2014). Computed in float32 also under mixed precision. A batch without a valid pixel gives
-    zero, with zero gradients, and a warning.
+    Computed over all valid pixels of a batch at once, as in SN-Netv2's recipe (after Eigen et al.,
+    2014), and in float32 even under mixed precision. A batch without a valid pixel has zero loss
+    and zero gradients, and logs a warning.
 
-    mmseg's ``SiLogLoss`` is another function: it averages over images, weighs the mean by 0.5,
-    takes an infinite target for valid, and its gradient is NaN for a perfect prediction and for an
-    image without a valid pixel. So this is no subclass of it.
+    mmseg's ``SiLogLoss`` is a different function and no base class of this one: it averages over
+    images, weights the mean by 0.5, treats infinite targets as valid, and its gradient is NaN for a
+    perfect prediction and for an image without a valid pixel.
 
     The published code trains its first 100 iterations on the mean term alone, because its heads
-    give ``relu(x) + 0.001``, whose logarithm has gradients up to 1000. ``DepthRegression`` bounds
+    output ``relu(x) + 0.001``, whose logarithm has gradients up to 1000. ``DepthRegression`` bounds
     that gradient by 1, so there is no warm-up here, and no counter that resuming could lose.
 
     Args:
         mean_weight: of the squared mean; 0 ignores the scale, 1 gives the RMSE of logarithms.
-        min_depth: meters; a target below is invalid.
-        max_depth: meters; a target above is invalid, as is NaN.
+        min_depth: meters; targets below are invalid.
+        max_depth: meters; targets above are invalid, as is NaN.
         loss_weight: factor on the result.
     """
 
@@ -54,7 +54,7 @@ class SILogLoss(nn.Module):
         self.min_depth, self.max_depth = min_depth, max_depth
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Two (B, 1, H, W) maps of meters to a scalar; predictions below ``min_depth`` count as it.
+        """Two (B, 1, H, W) maps in meters to a scalar; predictions are clamped to ``min_depth``.
 
         Raises:
             UserError: maps of different shapes.
@@ -64,7 +64,7 @@ class SILogLoss(nn.Module):
                 f"prediction of shape {tuple(prediction.shape)} and target of shape "
                 f"{tuple(target.shape)} differ: resize the prediction first"
             )
-        valid = (target >= self.min_depth) & (target <= self.max_depth)  # NaN is neither
+        valid = (target >= self.min_depth) & (target <= self.max_depth)  # False for NaN
         predicted, true = prediction[valid].float(), target[valid].float()
         if not len(true):
             print_log(
@@ -73,8 +73,9 @@ class SILogLoss(nn.Module):
                 logger="current",
                 level=logging.WARNING,
             )
-            return predicted.sum()
+            return predicted.sum()  # 0, and part of the graph, as DistributedDataParallel needs
         error = predicted.clamp(min=self.min_depth).log() - true.log()
         square = error.var(correction=0) + self.mean_weight * error.mean() ** 2
-        # The square root has no gradient at 0; a loss below a millionth needs none.
+        # The gradient of the square root is infinite at 0; clamping makes it 0 below a loss of
+        # 1e-6.
         return self.loss_weight * torch.sqrt(square.clamp(min=1e-12))

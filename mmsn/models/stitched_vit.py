@@ -41,22 +41,22 @@ class StitchedViT(BaseModule):
     is allowed: the backbone is then that ViT alone, its only stitch 0.
 
     Args:
-        anchors: one dict per anchor, from cheap to dear; see ``Anchor`` for the keys.
+        anchors: one dict per anchor, smallest to largest; see ``Anchor`` for the keys.
         img_size: side, or (height, width), of the training crop.
         out_indices: blocks (0-based) of the last anchor whose outputs are the feature levels. For
             a stitch that runs the small anchor there, its matching block stands in.
         eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
             not computed and given as None. All by default. A head that reads level 3 only, with
-            auxiliary heads on the rest, wants ``(3,)``.
+            auxiliary heads on the rest, needs ``(3,)``.
         space: "two_way" (SN-Netv2) or "one_way" (SN-Net).
         rank: rank of the stitching layers' update; 0 trains them as a whole.
         alpha: the update is scaled by ``alpha / rank``.
         stitches: build only what these ids use; all by default. Made by ``mmsn.deploy.extract``
-            out of a trained supernet, because least squares needs whole anchors.
+            from a trained supernet, because least squares needs whole anchors.
         freeze_anchors: train only stitching layers and heads.
         with_cp: recompute blocks in the backward pass, to save memory.
-        output_cls_token: hand out the class token beside the map of each level, as DPT reads it.
-        pretrained: only there to explain itself where a config's model names other weights.
+        output_cls_token: return the class token beside the map of each level, as DPT reads it.
+        pretrained: not supported; raises, because each anchor names its own weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
 
     Raises:
@@ -94,12 +94,12 @@ class StitchedViT(BaseModule):
         build = [
             partial(Anchor, img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors
         ]
-        # Without memory where only a part may be wanted.
+        # On the meta device where only a part may be kept: whole anchors would take memory.
         with nullcontext() if stitches is None else torch.device("meta"):
             built = [anchor() for anchor in build]
         _check_token_layouts(built)
         _check_order(built)
-        if output_cls_token and built[0].token_layout[1] == 0:
+        if output_cls_token and built[0].token_layout.class_tokens == 0:
             raise UserError(
                 f"output_cls_token=True, but anchor {built[0].model_name!r} has no class token: "
                 "choose anchors with one, or output_cls_token=False"
@@ -135,10 +135,11 @@ class StitchedViT(BaseModule):
         self.freeze_anchors = freeze_anchors
         if freeze_anchors:
             self.anchors.requires_grad_(False)
-        # Until somebody chooses: the dearest anchor alone, or what comes nearest in a subset.
+        # The default stitch: the largest anchor alone, or the most expensive stitch of a subset.
         macs = self.stitch_macs(self.img_size)
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
+        self._drawn: tuple[Stitch, ...] = ()
         self._in_use: ContextLocal[Stitch] = ContextLocal()
         self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
@@ -148,12 +149,31 @@ class StitchedViT(BaseModule):
         return self._in_use.get() or self._stitch
 
     def set_stitch(self, stitch_id: int) -> None:
-        """Choose the stitch that ``forward`` runs from now on, wherever no ``use_stitch`` holds.
+        """Choose the stitch that ``forward`` runs from now on, outside of any ``use_stitch``.
 
         Raises:
             UserError: an id that the space does not have.
         """
-        self._stitch = self.space[stitch_id]
+        self._stitch, self._drawn = self.space[stitch_id], ()
+
+    def set_training_stitches(self, ids: Sequence[int]) -> None:
+        """Choose the stitches that ``forward`` runs in training mode; none: that of evaluation.
+
+        The batch is cut into as many consecutive parts as there are ids, equal but for one image,
+        and each part runs its stitch; the levels hold the whole batch again. So one step trains
+        several stitches at the cost of one, and any neck, head and loss can follow. Evaluation
+        mode never looks at this, and ``use_stitch`` and ``set_stitch`` override it.
+
+        Raises:
+            UserError: an id that the space does not have.
+        """
+        self._drawn = tuple(self.space[stitch_id] for stitch_id in ids)
+
+    @property
+    def training_stitches(self) -> tuple[Stitch, ...]:
+        """The stitches that ``forward`` runs in training mode, one per part of the batch."""
+        in_use = self._in_use.get()
+        return (in_use,) if in_use else self._drawn or (self._stitch,)
 
     @contextmanager
     def use_stitch(self, stitch_id: int, passes: SharedPasses | None = None) -> Iterator[Stitch]:
@@ -183,7 +203,7 @@ class StitchedViT(BaseModule):
         if self.training:
             raise RuntimeError("stitches share work in evaluation mode only: call model.eval()")
         trie = stitches if isinstance(stitches, Trie) else self.trie(stitches)
-        return SharedPasses(trie, self._begin, self._advance)
+        return SharedPasses(trie, self.begin, self.advance)
 
     def stitch_macs(
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
@@ -201,7 +221,7 @@ class StitchedViT(BaseModule):
         return {stitch.id: self.costs.params(stitch, levels) for stitch in self.space}
 
     def anchor(self, index: int) -> Anchor:
-        """One of the anchors, counted from cheap to dear."""
+        """One of the anchors, counted from the smallest."""
         return cast(Anchor, self.anchors[index])
 
     @property
@@ -231,25 +251,43 @@ class StitchedViT(BaseModule):
         return self
 
     def forward(self, image: Tensor) -> tuple[Level | None, ...]:
-        """(B, 3, H, W) image to one (B, C, h, w) map per level; None for a level nobody reads.
+        """(B, 3, H, W) image to one (B, C, h, w) map per level; None for an unread level.
 
         With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
         """
+        if self.training:
+            stitches = self.training_stitches
+            if len(image) < len(stitches):
+                raise UserError(
+                    f"a batch of {len(image)} images cannot train {len(stitches)} stitches at "
+                    "once: raise the batch size, or lower `parts` of the sampling hook"
+                )
+            parts = image.tensor_split(len(stitches))
+            passes = [
+                self._run(part, stitch, self.train_levels)
+                for part, stitch in zip(parts, stitches, strict=True)
+            ]
+            return passes[0] if len(passes) == 1 else tuple(map(_join_parts, *passes))
         shared = self._shared.get()
-        if shared is not None and not self.training:
+        if shared is not None:
             return tuple(shared.forward(image))
-        stitch = self.stitch
-        levels = self.train_levels if self.training else self.eval_levels
-        state = self._begin(image, stitch.segments[0].anchor)
+        return self._run(image, self.stitch, self.eval_levels)
+
+    def _run(
+        self, image: Tensor, stitch: Stitch, levels: Sequence[int]
+    ) -> tuple[Level | None, ...]:
+        state = self.begin(image, stitch.segments[0].anchor)
         for step in self.space.route(stitch, self.out_indices, levels):
-            self._advance(state, step)
+            self.advance(state, step)
         return tuple(state.levels)
 
-    def _begin(self, image: Tensor, anchor: int) -> PassState:
+    def begin(self, image: Tensor, anchor: int) -> PassState:
+        """The state of a pass before its first step: (B, 3, H, W) images embedded in an anchor."""
         tokens, grid = self.anchor(anchor).embed(image)
         return PassState(tokens, grid, [None] * len(self.out_indices))
 
-    def _advance(self, state: PassState, step: Step) -> None:
+    def advance(self, state: PassState, step: Step) -> None:
+        """Take one step of a route, in place."""
         match step:
             case Run(anchor, start, stop):
                 state.tokens = self.anchor(anchor).run(state.tokens, start, stop, state.grid)
@@ -271,16 +309,29 @@ class StitchedViT(BaseModule):
         level = patches.transpose(1, 2).unflatten(2, grid).contiguous()  # NLC -> NCHW
         return (level, tokens[:, 0]) if self.output_cls_token else level
 
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of patches of a (height, width) image, padded to whole patches."""
+        patch_height, patch_width = self.anchor(0).token_layout.patch_size
+        height, width = image_size
+        return math.ceil(height / patch_height), math.ceil(width / patch_width)
+
     def zero_levels(
         self, image_size: tuple[int, int], device: str | None = None
     ) -> tuple[Level, ...]:
         """Levels of zeros as one (height, width) image would give them, to count heads with."""
-        patch_h, patch_w = self.anchor(0).token_layout[0]
-        rows, columns = math.ceil(image_size[0] / patch_h), math.ceil(image_size[1] / patch_w)
+        rows, columns = self.grid(image_size)
         tokens = next(self.parameters()).new_zeros(
             1, self.anchor(0).prefix_tokens + rows * columns, self.anchor(-1).dim, device=device
         )
         return tuple(self._to_level(tokens, (rows, columns)) for _ in self.out_indices)
+
+
+def _join_parts(*parts: Level) -> Level:
+    """One level of the whole batch out of those of its parts."""
+    if isinstance(parts[0], tuple):
+        maps, class_tokens = zip(*parts, strict=True)
+        return torch.cat(maps), torch.cat(class_tokens)
+    return torch.cat(cast(tuple[Tensor, ...], parts))
 
 
 def layer_name(key: LayerKey) -> str:
@@ -311,9 +362,7 @@ def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
     for other in anchors[1:]:
         if other.token_layout != anchors[0].token_layout:
             layouts = " and ".join(
-                f"{a.model_name} (patch {a.token_layout[0]}, {a.token_layout[1]} class tokens, "
-                f"{a.token_layout[2]} register tokens)"
-                for a in (anchors[0], other)
+                f"{a.model_name} ({a.token_layout})" for a in (anchors[0], other)
             )
             raise UserError(
                 f"anchors {layouts} cannot exchange tokens: choose anchors of one family, or give "
@@ -322,11 +371,11 @@ def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
 
 
 def _check_order(anchors: Sequence[Anchor]) -> None:
-    sizes = [anchor.depth * anchor.cost().block_params for anchor in anchors]
+    sizes = [sum(block.params for block in anchor.cost().blocks) for anchor in anchors]
     for i in range(len(anchors) - 1):
         if sizes[i] > sizes[i + 1]:
             raise UserError(
                 f"anchor {anchors[i].model_name} ({sizes[i] / 1e6:.4g} M parameters in its blocks) "
                 f"stands before {anchors[i + 1].model_name} ({sizes[i + 1] / 1e6:.4g} M): list "
-                "anchors from cheap to dear"
+                "anchors from smallest to largest"
             )

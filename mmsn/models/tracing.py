@@ -1,4 +1,4 @@
-"""What a module computes and holds, seen operator by operator.
+"""What a module computes and holds, counted operator by operator.
 
 Nothing is computed: the module is copied onto PyTorch's meta device, where tensors have shapes and
 no values, and the operators that its forward pass calls are counted there. So a count takes
@@ -74,9 +74,9 @@ class MacCounter(TorchDispatchMode):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows how many bytes of tensors made inside a ``with`` block are alive, at most.
+    """Measures how many bytes of tensors made inside a ``with`` block are alive, at most.
 
-    Memory that an operator's kernel takes and gives back itself is not seen.
+    Memory that an operator's kernel allocates and frees itself is not seen.
     """
 
     def __init__(self) -> None:
@@ -92,9 +92,13 @@ class LiveBytes(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor) and _storage(tensor).cdata not in given:
                 self.add(tensor)
-        self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        self.hold(0)
         return out
+
+    def hold(self, size: int) -> None:
+        """Count bytes that are held for a moment beside all that is alive."""
+        self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
+        self.peak = max(self.peak, size + sum(alive for _, alive in self._live.values()))
 
     def add(self, tensor: Tensor) -> None:
         """Count a tensor that was there before."""

@@ -1,14 +1,22 @@
 """The method, in plain PyTorch and plain Python: one idea of the paper per file."""
 
-from mmsn.stitching.cost import AnchorCost, CostModel
+from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
 from mmsn.stitching.layer import StitchingLayer
 from mmsn.stitching.least_squares import GramAccumulator, Solution
-from mmsn.stitching.sampling import budget_groups, count_units, default_step, draw, probabilities
+from mmsn.stitching.sampling import (
+    budget_groups,
+    count_units,
+    default_step,
+    draw,
+    draw_parts,
+    probabilities,
+)
 from mmsn.stitching.selection import best_per_group, resolve
 from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
 
 __all__ = [
     "AnchorCost",
+    "BlockCost",
     "CostModel",
     "GramAccumulator",
     "LayerKey",
@@ -22,6 +30,7 @@ __all__ = [
     "count_units",
     "default_step",
     "draw",
+    "draw_parts",
     "probabilities",
     "resolve",
 ]

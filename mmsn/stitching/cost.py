@@ -3,7 +3,7 @@
 "FLOPs" in the papers, and MACs here, are multiply-accumulates of linear layers, convolutions and
 attention products, plus 5 per normalized element, which is how fvcore counts LayerNorm. Softmax,
 GELU, LayerScale and additions are free. Counts are per image and are of what is really executed:
-every low-rank update, each stitching layer once, no level that nobody reads.
+every low-rank update, and each stitching layer once. Unread levels are skipped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,32 @@ NORM_MACS_PER_ELEMENT = 5
 
 
 @dataclass(frozen=True)
+class BlockCost:
+    """The shapes of one transformer block that its cost depends on.
+
+    ``linear`` is the weights of linear layers, that is MACs per token: 12·d² for an ordinary
+    block, 4·d² + 3·d·h with a SwiGLU of hidden width h. ``norm`` is normalized elements per token.
+    ``attention_dim`` is the width of queries, summed over heads.
+    """
+
+    linear: int
+    norm: int
+    params: int
+    attention_dim: int
+
+    def macs(self, tokens: int) -> int:
+        """MACs for this many tokens: 12·N·d² + 2·N²·d + 10·N·d for an ordinary block."""
+        attention = 2 * tokens * tokens * self.attention_dim
+        return tokens * self.linear + attention + NORM_MACS_PER_ELEMENT * tokens * self.norm
+
+
+@dataclass(frozen=True)
 class AnchorCost:
     """The shapes of one anchor that its cost depends on.
 
-    ``*_linear`` are weights of linear layers or convolutions applied to one token, that is MACs
-    per token; ``*_norm`` are normalized elements per token; ``attention_dim`` is the width of
-    queries, summed over heads.
+    ``embed_linear`` is the weights of the patch embedding, that is MACs per patch; ``embed_norm``
+    is normalized elements per token before the first block. Prefix tokens are class tokens and
+    registers.
     """
 
     dim: int
@@ -32,10 +52,12 @@ class AnchorCost:
     embed_linear: int
     embed_norm: int
     embed_params: int
-    block_linear: int
-    block_norm: int
-    block_params: int
-    attention_dim: int
+    blocks: tuple[BlockCost, ...]
+
+    @property
+    def params(self) -> int:
+        """Parameters of the whole anchor."""
+        return self.embed_params + sum(block.params for block in self.blocks)
 
     def tokens(self, image_size: tuple[int, int]) -> int:
         """Tokens of an image of (height, width) pixels, prefix tokens included."""
@@ -46,12 +68,6 @@ class AnchorCost:
         """MACs of the patch embedding and, if there is one, the norm before the blocks."""
         patches = tokens - self.prefix_tokens
         return patches * self.embed_linear + NORM_MACS_PER_ELEMENT * tokens * self.embed_norm
-
-    def block_macs(self, tokens: int) -> int:
-        """MACs of one block: 12·N·d² + 2·N²·d + 10·N·d for an ordinary ViT."""
-        linear = tokens * self.block_linear
-        attention = 2 * tokens * tokens * self.attention_dim
-        return linear + attention + NORM_MACS_PER_ELEMENT * tokens * self.block_norm
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,9 @@ class CostModel:
         parts = self.space.parts([stitch], self.out_indices, levels)
         return {
             "embed": first.embed_macs(tokens),
-            "blocks": sum(self.anchors[anchor].block_macs(tokens) for anchor, _ in parts.blocks),
+            "blocks": sum(
+                self.anchors[anchor].blocks[block].macs(tokens) for anchor, block in parts.blocks
+            ),
             "stitching": tokens * sum(self._layer_weights(key) for key in parts.layers),
         }
 
@@ -109,7 +127,7 @@ class CostModel:
         """Parameters of the backbone that this stitch uses."""
         parts = self.space.parts([stitch], self.out_indices, levels)
         total = self.anchors[stitch.segments[0].anchor].embed_params
-        total += sum(self.anchors[anchor].block_params for anchor, _ in parts.blocks)
+        total += sum(self.anchors[anchor].blocks[block].params for anchor, block in parts.blocks)
         biases = sum(self.anchors[key.target].dim for key in parts.layers)
         return total + biases + sum(self._layer_weights(key) for key in parts.layers)
 

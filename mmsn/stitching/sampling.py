@@ -43,7 +43,7 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
         step: in multiply-accumulates, not negative.
 
     Returns:
-        Groups from cheap to dear, each a tuple of ids from cheap to dear.
+        Groups in ascending order of MACs, each a tuple of ids in ascending order of MACs.
     """
     if not macs:
         raise UserError("there are no stitches to group")
@@ -59,13 +59,51 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
 
 
 def draw(groups: Sequence[Sequence[int]], seed: int, iteration: int) -> int:
-    """The stitch to train at this iteration: a group uniformly, then a member uniformly."""
-    # A text seed is hashed with SHA-512: unrelated streams for neighboring iterations.
-    generator = random.Random(f"{seed}/{iteration}")
-    group = groups[generator.randrange(len(groups))]
-    return group[generator.randrange(len(group))]
+    """The stitch to train at this iteration, as SN-Netv2 draws it (Section 3.3).
+
+    A group uniformly, then a member uniformly.
+    """
+    generator = _generator(seed, iteration)
+    return _member(groups[generator.randrange(len(groups))], generator)
+
+
+def draw_parts(
+    groups: Sequence[Sequence[int]], seed: int, iteration: int, parts: int
+) -> tuple[int, ...]:
+    """The stitches to train at this iteration, one for each part of the batch.
+
+    One part is ``draw``. Of several, half (rounded down) are the ends, that is members of the
+    last and the first group by turns, and the others are members of the groups between them,
+    drawn without replacement. So every step holds the ends of the curve, which bound what all
+    others can reach, and spreads the rest over budgets.
+
+    Args:
+        groups: as ``budget_groups`` gives them, from the cheapest.
+        seed, iteration: what the draw depends on.
+        parts: how many stitches, at least 1.
+    """
+    if parts < 1:
+        raise UserError(f"parts {parts} is not allowed: give 1 or more stitches per iteration")
+    if parts == 1:
+        return (draw(groups, seed, iteration),)
+    generator = _generator(seed, iteration)
+    between = groups[1:-1] or groups
+    turn = generator.randrange(2)  # with an odd number of ends, which one has the extra part
+    chosen = [groups[-1] if (turn + n) % 2 else groups[0] for n in range(parts // 2)]
+    while len(chosen) < parts:
+        chosen += generator.sample(between, min(len(between), parts - len(chosen)))
+    return tuple(_member(group, generator) for group in chosen)
 
 
 def probabilities(groups: Sequence[Sequence[int]]) -> dict[int, float]:
-    """The chance of each stitch to be drawn; they sum to one."""
+    """The chance of each stitch in ``draw``; they sum to one."""
     return {i: 1 / len(groups) / len(group) for group in groups for i in group}
+
+
+def _generator(seed: int, iteration: int) -> random.Random:
+    # A text seed is hashed with SHA-512: unrelated streams for neighboring iterations.
+    return random.Random(f"{seed}/{iteration}")
+
+
+def _member(group: Sequence[int], generator: random.Random) -> int:
+    return group[generator.randrange(len(group))]

@@ -50,9 +50,9 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
 def best_per_group(
     groups: Sequence[Sequence[int]], scores: Mapping[int, float], count: int
 ) -> tuple[int, ...]:
-    """The ``count`` stitches of each budget group that score highest, from cheap groups to dear.
+    """The ``count`` stitches of each budget group that score highest, in order of the groups.
 
-    Stitches without a score take no part.
+    Stitches without a score are left out.
     """
     if count < 1:
         raise UserError(f"count {count} is not allowed: give 1 or more stitches per group")

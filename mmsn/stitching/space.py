@@ -52,9 +52,9 @@ class Join(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """Step of a route: give the present tokens out as a feature level.
+    """Step of a route: return the present tokens as a feature level.
 
-    ``path`` names the stitching layers that bring them to the last anchor's width; it is empty
+    ``path`` names the stitching layers that project them to the last anchor's width; it is empty
     when they have it already.
     """
 
@@ -90,7 +90,7 @@ class Stitch:
 
 
 class StitchSpace:
-    """All stitches of anchors that are listed from cheap to dear, by id.
+    """All stitches of anchors that are listed from smallest to largest, by id.
 
     Ids: one per anchor; then, for each pair of neighbors, ``sl``, ``ls``, ``lsl`` and ``sls`` in
     SN-Netv2's order. The last ``sl`` of a pair would run no block after its join, so it is left
@@ -230,12 +230,12 @@ class StitchSpace:
         """What running a stitch means, step by step: the forward pass and the costs both read it.
 
         Every unit runs in exactly one anchor, so each feature level is found exactly once. Blocks
-        and joins after the last level that is wanted are left out.
+        and joins after the last level that is read are left out.
 
         Args:
             stitch: a stitch of this space.
             out_indices: blocks of the last anchor whose outputs are the feature levels.
-            levels: positions in ``out_indices`` that somebody reads.
+            levels: positions in ``out_indices`` that are read.
         """
         steps: list[Step] = []
         joins = self.joins(stitch)

@@ -1,5 +1,6 @@
 """Every config builds, trains one step on a shrunken copy, and is what its name says."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -35,6 +36,17 @@ DEPTH_NAME = re.compile(
 )
 DEPTH_SCHEDULE_USER = next(p for p in DEPTH if "s-l-r16_upernet" in p.stem)
 MULTI_TASK = next(p for p in LEAVES if p.stem.endswith("nyuv2-seg-depth-480x480"))
+DINOV3 = [p for p in LEAVES if p.parent.name == "dinov3"]
+DINOV3_NAME = re.compile(
+    r"snnetv2_dinov3-(?P<key>s-b|s-l|b-l|s-b-l)-r(?P<rank>\d+)(?P<frozen>-frozen)?"
+    r"_(?P<head>upernet|dpt|linear)_8xb2-(?P<iters>\d+)k"
+    r"_(?P<data>ade20k|coco-stuff10k|nyuv2-seg|nyuv2-depth)-(?P<height>\d+)x(?P<width>\d+)"
+)
+# Pairs and crops change no code that a step runs: one of each head, task and recipe is trained.
+SAME_STEP = [
+    p for p in DINOV3 if not re.search("-s-b-r.*_(ade20k-512|nyuv2-depth)|-s-b-l-", p.stem)
+]
+TRAINED = [p for p in LEAVES if p not in SAME_STEP]
 SIZE = 64  # of a shrunken crop
 
 
@@ -63,6 +75,8 @@ def shrink(config):
         many = isinstance(head.in_index, (list, tuple)) if "in_index" in head else False
         head.in_channels = [width] * len(head.in_index) if many else width
         head.channels = width if head.get("num_convs") == 0 else 8
+        if "embed_dims" in head:
+            head.embed_dims = 32
         if "post_process_channels" in head:
             head.post_process_channels = [4, 8, 8, 8]
     return config
@@ -90,7 +104,7 @@ def data_sample(classes, depth):
     return sample
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=by_stem)
+@pytest.mark.parametrize("path", TRAINED, ids=by_stem)
 def test_a_shrunken_copy_trains_one_step(path):
     config = shrink(Config.fromfile(path))
     model = build(config)
@@ -106,8 +120,8 @@ def test_a_shrunken_copy_trains_one_step(path):
         assert all(torch.isfinite(v).all() for v in losses.values())
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert any("conv_seg" in key for key in changed)
-    if not config.model.backbone.get("freeze_anchors"):
-        assert any("backbone.anchors.0" in key for key in changed)
+    trained = any("backbone.anchors.0" in key for key in changed)
+    assert trained != config.model.backbone.get("freeze_anchors", False)
 
     for scheduler in config.param_scheduler:  # only now: a warm-up's first step moves nothing
         PARAM_SCHEDULERS.build(scheduler, default_args=dict(optimizer=optimizer))
@@ -255,8 +269,104 @@ def test_all_combinations_are_there():
     assert set(seen.values()) == {1}
 
 
+@pytest.mark.parametrize("path", DINOV3, ids=by_stem)
+def test_a_dinov3_config_is_what_its_name_says(path):
+    name = DINOV3_NAME.fullmatch(path.stem)
+    assert name, f"{path.stem} does not follow the scheme"
+    config = Config.fromfile(path)
+    model, backbone = config.model, config.model.backbone
+    sizes, widths = dict(s="small", b="base", l="large"), dict(s=384, b=768, l=1024)
+    keys = name["key"].split("-")
+    for anchor, key in zip(backbone.anchors, keys, strict=True):
+        assert anchor.model_name == f"vit_{sizes[key]}_patch16_dinov3.lvd1689m"
+        assert anchor.pretrained
+    assert backbone.rank == int(name["rank"])
+    assert tuple(backbone.out_indices) == ((5, 11, 17, 23) if keys[-1] == "l" else (2, 5, 8, 11))
+    crop = int(name["height"]), int(name["width"])
+    assert tuple(model.data_preprocessor.size) == crop
+    assert [t.crop_size for t in config.train_pipeline if t.type == "RandomCrop"] == [crop]
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end == int(name["iters"]) * 1000
+    assert backbone.get("freeze_anchors", False) == bool(name["frozen"])
+    assert (config.optim_wrapper.optimizer.lr == 1e-3) == bool(name["frozen"])
+    head = model.decode_head
+    kinds = dict(upernet="UPerHead", dpt="DPTHead", linear="FCNHead")
+    if name["data"] == "nyuv2-depth":
+        assert head.type == "mmsn." + kinds[name["head"]].replace("Head", "DepthHead")
+        assert backbone.img_size == (480, 640)
+    else:
+        assert head.type == kinds[name["head"]]
+        assert backbone.img_size == crop[0]
+        assert tuple(model.test_cfg.crop_size) == crop
+        classes = {"ade20k": 150, "coco-stuff10k": 171, "nyuv2-seg": 40}[name["data"]]
+        assert {h.num_classes for h in [head, *_as_list(model.get("auxiliary_head"))]} == {classes}
+        sides = {t.scale[1] for t in config.test_pipeline if t.type == "Resize"}
+        assert sides <= {crop[0]}
+    width = model.neck.in_channels[0] if "neck" in model else head.in_channels
+    assert (width if isinstance(width, int) else width[0]) == widths[keys[-1]]
+    if name["head"] == "linear":
+        assert (head.num_convs, head.kernel_size, head.act_cfg) == (1, 1, None)
+        assert tuple(backbone.eval_levels) == (3,)
+
+
+def test_all_dinov3_combinations_are_there():
+    found = [DINOV3_NAME.fullmatch(p.stem).groupdict() for p in DINOV3]
+    trained = [f for f in found if not f["frozen"]]
+    frozen = [f for f in found if f["frozen"]]
+    pairs = {"s-b", "s-l", "b-l"}
+    heads = {(key, head) for key in pairs for head in ("upernet", "dpt", "linear")}
+    tasks = {
+        *((data, crop) for data in ("ade20k", "coco-stuff10k") for crop in ("512", "896")),
+        *(("nyuv2-seg", "480"), ("nyuv2-depth", "416")),
+    }
+    for recipe in (trained, frozen):
+        assert heads <= {(f["key"], f["head"]) for f in recipe if f["data"] == "ade20k"}
+        every = {(key, *task) for key in pairs for task in tasks}
+        assert every <= {(f["key"], f["data"], f["height"]) for f in recipe}
+        assert "s-b-l" in {f["key"] for f in recipe}  # a chain
+
+
 def test_base_names_are_unique_and_leaves_short():
     names = Counter(path.name for path in LEAVES)
     assert not [name for name, count in names.items() if count > 1]  # mim looks them up by name
     for path in LEAVES:
         assert len(path.read_text().splitlines()) <= 40, path
+
+
+def bases_of(path):
+    """The files that a config names in ``_base_``, read without running it."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "_base_":
+            names = ast.literal_eval(node.value)
+            return [path.parent / name for name in ([names] if isinstance(names, str) else names)]
+    return []
+
+
+def levels(path):
+    return 1 + max(map(levels, bases)) if (bases := bases_of(path)) else 0
+
+
+def test_no_config_inherits_over_more_than_three_levels():
+    assert {path.stem: levels(path) for path in LEAVES if levels(path) > 3} == {}
+
+
+def test_no_two_leaves_differ_in_one_line():
+    """What they share belongs into a recipe; a comment that names the anchors does not count."""
+    seen = {}
+    for path in LEAVES:
+        lines = [x for x in path.read_text().splitlines() if not x.startswith("#")]
+        if len(lines) > 15:  # a shorter leaf holds little else than what differs
+            seen[path.stem] = lines
+    for name, lines in seen.items():
+        for other, others in seen.items():
+            if name < other and len(lines) == len(others):
+                different = sum(a != b for a, b in zip(lines, others, strict=True))
+                assert different > 1, f"{name} and {other}"
+
+
+@pytest.mark.parametrize("path", [p for p in LEAVES if p.parent.name == "published"], ids=by_stem)
+def test_a_published_config_has_anchors_without_weights_of_their_own(path):
+    config = Config.fromfile(path)
+    assert config.model.backbone.anchors == config.anchors
+    for anchor in config.anchors:
+        assert anchor.rel_pos_bias
+        assert not {"pretrained", "checkpoint"} & set(anchor)

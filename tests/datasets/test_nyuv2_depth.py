@@ -127,7 +127,7 @@ def test_paths_with_folders_and_without_labels(tmp_path):
         NYUv2DepthDataset(data_prefix=dict(img_path="i"), **settings)
     with pytest.raises(FileNotFoundError, match=r"has no image with suffix '\.bmp'"):
         NYUv2DepthDataset(data_prefix=prefix, **settings | dict(img_suffix=".bmp"))
-    with pytest.raises(FileNotFoundError, match=r"none is no folder .*nyuv2_depth\.py raw"):
+    with pytest.raises(FileNotFoundError, match=r"none is not a folder .*nyuv2_depth\.py raw"):
         NYUv2DepthDataset(data_prefix=prefix | dict(img_path="none"), **settings)
     with pytest.raises(FileNotFoundError, match=r"no\.txt does not exist; .*nyuv2_depth\.py l"):
         NYUv2DepthDataset(data_prefix=prefix, ann_file="no.txt", **settings)

@@ -15,7 +15,7 @@ from mmsn.deploy import LatencyController, LatencyTable, StitchMenu
 from mmsn.deploy.controller import PATIENCE
 from mmsn.errors import UserError
 from tests.deploy.tiny import tiny_model
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 FRONTIER = {0: 10.0, 7: 14.0, 3: 20.0, 5: 30.0, 1: 50.0}
 frontiers = st.lists(st.floats(1, 500), min_size=1, max_size=12, unique=True).map(
@@ -50,7 +50,7 @@ def test_constant_load_ends_at_one_stitch_that_keeps_the_target(frontier, target
     assert set(ran[-100:]) == {last}
     fastest = min(frontier)
     assert last == fastest or slow_down * frontier[last] <= target * 1.001
-    if last + 1 in frontier:  # and nothing dearer keeps clear of it
+    if last + 1 in frontier:  # and nothing more expensive stays clear of it
         assert slow_down * frontier[last + 1] >= target * 0.9 * 0.999
 
 

@@ -18,7 +18,7 @@ from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, segmentor_params
 from tests.conftest import ROOT
 from tests.deploy.tiny import SIZE, tiny_config, tiny_model, tiny_report
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_latency_is_looked_up(model, table):
     menu = StitchMenu(model, latency_table=table)
     chosen = menu.select("12.5ms")
     assert chosen.latency_ms <= 12.5
-    assert chosen.macs == max(menu.macs.values())  # the dearest is the fastest here
+    assert chosen.macs == max(menu.macs.values())  # the most expensive is the fastest here
     assert chosen.why == "largest that fits 12.5ms"
     with pytest.raises(UserError, match=r"budget 9ms is below .*: give 10ms to \d+ms"):
         menu.select("9ms")

@@ -29,6 +29,7 @@ def run_without_mmsn(images):
     return {p: torch.load(f / "outputs.pt", weights_only=True) for p, f in folders.items()}
 
 
+@pytest.mark.slow
 def test_anchors_predict_the_same_without_mmsn(tmp_path):
     images, expected = {}, {}
     for head, anchor in (("setr-naive", 1), ("upernet", 0)):

@@ -6,7 +6,7 @@ from mmseg.apis import init_model
 
 from mmsn.evaluation import ParetoReport, StitchResult
 from mmsn.models import segmentor_macs, segmentor_params
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 SIZE = 32
 
@@ -14,35 +14,14 @@ SIZE = 32
 def tiny_config(**backbone):
     """A config with which ``init_model``, ``inference_model`` and ``MMSegInferencer`` work."""
     pipeline = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
-    options = dict(
-        type="mmsn.StitchedViT",
-        anchors=[tiny_anchor(16, 4), tiny_anchor(24, 8)],
-        img_size=SIZE,
-        out_indices=(3, 7),
-        rank=2,
-    )
-    options |= backbone
+    options = tiny_backbone((4, 8), (3, 7), SIZE) | backbone
+    width = options["anchors"][-1]["embed_dim"]
     return Config(
         dict(
             custom_imports=dict(imports=["mmsn"]),
             default_scope="mmseg",
-            model=dict(
-                type="EncoderDecoder",
-                data_preprocessor=dict(
-                    type="SegDataPreProcessor", mean=[120] * 3, std=[60] * 3, bgr_to_rgb=True
-                ),
-                backbone=options,
-                decode_head=dict(
-                    type="FCNHead",
-                    in_channels=options["anchors"][-1]["embed_dim"],
-                    in_index=1,
-                    channels=8,
-                    num_convs=1,
-                    concat_input=False,
-                    num_classes=5,
-                    norm_cfg=dict(type="BN"),
-                ),
-                test_cfg=dict(mode="whole"),
+            model=tiny_segmentor(
+                options, tiny_head(5, in_channels=width), mean=[120] * 3, std=[60] * 3
             ),
             visualizer=dict(type="SegLocalVisualizer", vis_backends=[]),
             test_pipeline=pipeline,

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmsn.datasets import generate_shapes
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
 
 NUM_TRAIN, NUM_VAL, SIZE = 10, 3, 32
 
@@ -38,39 +38,17 @@ def _loader(root, split, batch_size, sampler):
 @pytest.fixture
 def config(shapes, tmp_path):
     """Depths (2, 4) under a SETR head; stitches 0, 1, 2 and 4."""
+    anchors = [tiny_anchor(16, 2, drop_path_rate=0.1), tiny_anchor(24, 4)]
     val = _loader(shapes, "validation", 2, dict(type="DefaultSampler", shuffle=False))
     return Config(
         dict(
             custom_imports=dict(imports=["mmsn"]),
             default_scope="mmseg",
             work_dir=str(tmp_path / "run"),
-            model=dict(
-                type="EncoderDecoder",
-                data_preprocessor=dict(
-                    type="SegDataPreProcessor",
-                    mean=[123.675, 116.28, 103.53],
-                    std=[58.395, 57.12, 57.375],
-                    bgr_to_rgb=True,
-                    size=(SIZE, SIZE),
-                ),
-                backbone=dict(
-                    type="mmsn.StitchedViT",
-                    anchors=[tiny_anchor(16, 2, drop_path_rate=0.1), tiny_anchor(24, 4)],
-                    img_size=SIZE,
-                    out_indices=(1, 3),
-                    rank=2,
-                ),
-                decode_head=dict(
-                    type="FCNHead",
-                    in_channels=24,
-                    in_index=1,
-                    channels=8,
-                    num_convs=1,
-                    concat_input=False,
-                    num_classes=12,
-                    norm_cfg=dict(type="BN"),
-                ),
-                test_cfg=dict(mode="whole"),
+            model=tiny_segmentor(
+                tiny_backbone((2, 4), (1, 3), SIZE, anchors=anchors),
+                tiny_head(12),
+                size=(SIZE, SIZE),
             ),
             train_dataloader=_loader(
                 shapes, "training", 2, dict(type="InfiniteSampler", shuffle=True)
@@ -85,7 +63,7 @@ def config(shapes, tmp_path):
             test_cfg=dict(type="mmsn.ParetoTestLoop"),
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1, log_metric_by_epoch=False),
-                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2),
+                checkpoint=dict(type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=2),
             ),
             custom_hooks=[
                 dict(type="mmsn.StitchInitHook", num_images=6),

@@ -13,12 +13,21 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmsn.engine.hooks.rank_check_hook import refuse_differences
+from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
+from tests.engine.processes import CONTEXT
 
-DISTRIBUTED = pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="torch has no distributed part"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is not distributed"),
+]
+
+
+def _start_two(target, *args):
+    method = CONTEXT.get_start_method()
+    mp.start_processes(target, args=args, nprocs=2, start_method=method)
 
 
 def _join(rank, port):
@@ -75,6 +84,32 @@ def _benchmark(rank, port, file, results, stop_at):
     torch.distributed.destroy_process_group()
 
 
+def _start_differently(rank, port, file, results):
+    """Two ranks, of which one differs in each of several ways; every attempt must be refused."""
+    _join(rank, port)
+    same = Config.fromfile(file)
+    differences = [
+        lambda cfg: cfg.custom_hooks[1].update(seed=5),
+        lambda cfg: cfg.custom_hooks[1].update(step=0.001),
+        lambda cfg: cfg.optim_wrapper.optimizer.update(lr=0.5),
+        lambda cfg: cfg.train_dataloader.update(batch_size=1),
+        lambda cfg: None,
+    ]
+    said = []
+    for number, change in enumerate(differences):
+        cfg = copy.deepcopy(same)
+        cfg.experiment_name = f"difference{number}"
+        if rank == 1:
+            change(cfg)
+        try:
+            Runner.from_cfg(cfg).train()
+            said.append("trained")
+        except UserError as error:
+            said.append(str(error))
+    Path(results, f"{rank}.json").write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
+
+
 @pytest.fixture
 def port():
     """One that is free."""
@@ -98,11 +133,10 @@ def pair_config(config):
     return config
 
 
-@DISTRIBUTED
 def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    mp.spawn(_train, args=(port, str(file), str(tmp_path)), nprocs=2)
+    _start_two(_train, port, str(file), str(tmp_path))
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     (drawn, initial, final), (other_drawn, other_initial, other_final) = results
     assert drawn == other_drawn
@@ -114,7 +148,6 @@ def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, po
         assert all("running_" in k for k in differing), differing
 
 
-@DISTRIBUTED
 def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
     """Two ranks that were stopped and go on end with the figures of one process."""
     alone = copy.deepcopy(pair_config)
@@ -135,7 +168,7 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     pair_config.dump(file)
     calls = []
     for stop_at in (5, -1):  # in the second of the two images that each rank has
-        mp.spawn(_benchmark, args=(port, str(file), str(tmp_path), stop_at), nprocs=2)
+        _start_two(_benchmark, port, str(file), str(tmp_path), stop_at)
         calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
         assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
     assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
@@ -146,3 +179,25 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     for stitch in found:
         assert found[stitch][0] == expected[stitch][0]
         assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
+
+
+def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, port, tmp_path):
+    pair_config.custom_hooks.append(dict(type="mmsn.RankCheckHook"))
+    pair_config.train_cfg.update(max_iters=1, val_interval=100)
+    pair_config.val_cfg.stitches = [0]
+    file = tmp_path / "config.py"
+    pair_config.dump(file)
+    _start_two(_start_differently, port, str(file), str(tmp_path))
+    said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert said[0] == said[1]
+    kind = "FLOPsConstrainedSamplingHook"
+    names = (f"seed of {kind}", f"budget groups of {kind}", "optim_wrapper", "batch_size")
+    assert len(said[0]) == len(names) + 1
+    for line, name in zip(said[0], names, strict=False):
+        assert f"rank 1 was started with another {name} than rank 0" in line
+        assert "\n" not in line
+    assert said[0][-1] == "trained"
+
+
+def test_one_process_has_nothing_to_compare():
+    refuse_differences({"seed": object()})

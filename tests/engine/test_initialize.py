@@ -7,12 +7,12 @@ from mmsn.engine import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching import LayerKey
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_eva
 
 
-@pytest.fixture
-def backbone():
-    anchors = [tiny_anchor(16, 2, drop_path_rate=0.5), tiny_anchor(24, 4, drop_path_rate=0.5)]
+@pytest.fixture(params=[tiny_anchor, tiny_eva])
+def backbone(request):
+    anchors = [request.param(16, 2, drop_path_rate=0.5), request.param(24, 4, drop_path_rate=0.5)]
     return StitchedViT(anchors, img_size=64, out_indices=(1, 3), rank=2)
 
 

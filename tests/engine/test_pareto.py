@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,25 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
+from mmengine.runner import Runner
+from mmseg.models.segmentors.base import BaseSegmentor
 from PIL import Image
 
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, frontier
 from mmsn.models import stitched_backbone
 from mmsn.registry import METRICS
+from tests.engine.processes import CONTEXT
 
-SCRIPT = """
-import sys, time
-import mmsn, torch
-from mmengine.config import Config
-from mmengine.runner import Runner
-from mmseg.models.segmentors.base import BaseSegmentor
-torch.set_num_threads(1)
-step = BaseSegmentor.test_step
-BaseSegmentor.test_step = lambda self, data: (time.sleep(float(sys.argv[2])), step(self, data))[1]
-Runner.from_cfg(Config.fromfile(sys.argv[1])).test()
-"""
+
+def _test(path, delay, log):
+    """Test a config in a process of its own, each batch delayed by so many seconds."""
+    with open(log, "w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    torch.set_num_threads(1)
+    step = BaseSegmentor.test_step
+    BaseSegmentor.test_step = lambda self, data: (time.sleep(delay), step(self, data))[1]
+    Runner.from_cfg(Config.fromfile(path)).test()
 
 
 @pytest.fixture
@@ -46,6 +48,7 @@ def metrics_of(path):
     return {r.id: r.metrics for r in ParetoReport.load(path).stitches}
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_ends_with_the_same_numbers(config, checkpoint, tmp_path):
     config.load_from = checkpoint
     config.test_dataloader.batch_size = 1
@@ -55,30 +58,26 @@ def test_a_killed_run_continues_and_ends_with_the_same_numbers(config, checkpoin
         config.dump(tmp_path / f"{name}.py")
 
     def start(name, delay):
-        command = [sys.executable, "-c", SCRIPT, str(tmp_path / f"{name}.py"), str(delay)]
-        root = Path(__file__).parents[2]
-        return subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        files = str(tmp_path / f"{name}.py"), delay, str(tmp_path / f"{name}.log")
+        process = CONTEXT.Process(target=_test, args=files)
+        process.start()
+        return process
 
     process = start("killed", 0.5)
     partial, deadline = tmp_path / "killed" / "pareto.partial.json", time.time() + 60
     while not partial.is_file() and time.time() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     report = ParetoReport.load(partial)
     assert 1 <= report.images < report.of_images == 3
     assert not (tmp_path / "killed" / "pareto.json").exists()
 
     processes = [start("killed", 0), start("undisturbed", 0)]
-    outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    for process in processes:
+        process.join()
+    outputs = [(tmp_path / f"{name}.log").read_text() for name in ("killed", "undisturbed")]
+    assert [process.exitcode for process in processes] == [0, 0], outputs
     assert "Continuing after" in outputs[0]
     assert "Continuing after" not in outputs[1]
     results = [metrics_of(tmp_path / name / "pareto.json") for name in ("killed", "undisturbed")]
@@ -352,6 +351,7 @@ def test_the_report_of_an_earlier_run_is_kept(run, checkpoint):
     assert len(ParetoReport.load(folder / "pareto.json").stitches) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [

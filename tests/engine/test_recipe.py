@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mmsn.engine import recipe
+from mmsn.engine.resume import is_whole
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from tests.evaluation.conftest import depth_config  # noqa: F401  # a fixture
@@ -86,6 +87,24 @@ def test_finished_steps_are_kept_and_a_cut_off_one_continues(steps, tmp_path, mo
     again = recipe.train_and_test(first, tmp_path / "small")
     assert again.model_dump_json() == report.model_dump_json()
     assert not steps_done
+
+
+def test_a_step_whose_last_checkpoint_is_damaged_is_not_finished(steps, tmp_path, monkeypatch):
+    (small, _), _ = steps
+    small.config.train_cfg.max_iters = 4
+    folder = tmp_path / "small"
+    monkeypatch.setattr(recipe.ShortRunner, "test", lambda self: None)
+    with pytest.raises(FileNotFoundError):  # trained; the report is what is missing
+        recipe.train_and_test(copy.deepcopy(small), folder)
+    whole = (folder / "iter_4.pth").read_bytes()
+    (folder / "iter_4.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileNotFoundError):
+        recipe.train_and_test(copy.deepcopy(small), folder)
+    assert is_whole(folder / "iter_4.pth")
+    for name in ("iter_2.pth", "iter_4.pth"):
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"nothing to resume from: .*small/iter_4\.pth"):
+        recipe.train_and_test(copy.deepcopy(small), folder)
 
 
 def test_the_number_of_anchors_must_fit(steps, tmp_path):

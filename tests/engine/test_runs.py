@@ -148,6 +148,24 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
     assert set(seen[seen.index(1) :]) == {1}
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error):
+    runner = run()
+    backbone, seen = stitched_backbone(runner.model), []
+    backbone.set_stitch(2)
+
+    def break_off(module, _):
+        seen.append(module.stitch.id)
+        if module.training and module.stitch.id != 2:
+            raise error
+
+    backbone.register_forward_pre_hook(break_off)
+    with pytest.raises(error):
+        runner.train()
+    assert seen[-1] != 2
+    assert backbone.stitch.id == 2
+
+
 def test_budgets_choose_stitches_to_test(trained, run):
     macs = segmentor_macs(trained.model, (32, 32))
     budgets = [f"{macs[0] / 1e9!r}G", f"{(macs[1] - 1) / 1e9!r}G", "100%"]

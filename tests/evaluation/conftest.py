@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmsn.datasets.files import encode
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 HEIGHT, WIDTH = 32, 48
 
@@ -32,29 +32,12 @@ def depth_config(tmp_path):
             custom_imports=dict(imports=["mmsn"]),
             default_scope="mmseg",
             work_dir=str(tmp_path / "run"),
-            model=dict(
-                type="DepthEstimator",
-                data_preprocessor=dict(
-                    type="SegDataPreProcessor", mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=True
-                ),
-                backbone=dict(
-                    type="mmsn.StitchedViT",
-                    anchors=[tiny_anchor(16, 2), tiny_anchor(24, 4)],
-                    img_size=(HEIGHT, WIDTH),
-                    out_indices=(1, 3),
-                    rank=2,
-                ),
-                decode_head=dict(
-                    type="FCNHead",
-                    in_channels=24,
-                    in_index=1,
-                    channels=8,
-                    num_convs=1,
-                    concat_input=False,
-                    num_classes=1,
-                    norm_cfg=dict(type="BN"),
-                ),
-                test_cfg=dict(mode="whole"),
+            model=tiny_segmentor(
+                tiny_backbone((2, 4), (1, 3), (HEIGHT, WIDTH)),
+                tiny_head(1),
+                kind="DepthEstimator",
+                mean=[127.5] * 3,
+                std=[60.0] * 3,
             ),
             test_dataloader=dict(
                 batch_size=2,

@@ -1,15 +1,9 @@
-"""Small anchors, quick to run on a CPU."""
+"""Small stitched backbones, quick to run on a CPU."""
 
 import pytest
 
 from mmsn.models import StitchedViT
-
-
-def tiny_anchor(dim, depth, **options):
-    """A DeiT-3 of this width and depth, patch 16, two heads."""
-    return dict(
-        model_name="deit3_small_patch16_224", embed_dim=dim, depth=depth, num_heads=2, **options
-    )
+from tests.tiny import tiny_anchor
 
 
 @pytest.fixture

@@ -6,17 +6,10 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 SIZE = 32
-BACKBONE = dict(
-    type="mmsn.StitchedViT",
-    anchors=[tiny_anchor(16, 4), tiny_anchor(24, 4)],
-    img_size=SIZE,
-    out_indices=(0, 1, 2, 3),
-    rank=2,
-    output_cls_token=True,
-)
+BACKBONE = tiny_backbone((4, 4), (0, 1, 2, 3), SIZE, output_cls_token=True)
 DPT = dict(
     type="mmsn.DPTDepthHead",
     post_process_channels=[4, 8, 8, 8],
@@ -25,38 +18,11 @@ DPT = dict(
     in_index=[0, 1, 2, 3],
     channels=8,
 )
-SEG = dict(
-    type="FCNHead",
-    in_channels=24,
-    in_index=3,
-    channels=8,
-    num_convs=1,
-    concat_input=False,
-    num_classes=5,
-    norm_cfg=dict(type="BN"),
-)
-PREPROCESSOR = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=(SIZE, SIZE),
-    seg_pad_val=255,
-)
-DEPTH_MODEL = dict(
-    type="mmsn.DepthEstimator",
-    data_preprocessor=PREPROCESSOR,
-    backbone=BACKBONE,
-    decode_head=DPT,
-    test_cfg=dict(mode="whole"),
-)
+SEG = tiny_head(5, in_index=3)
+PREPROCESSOR = dict(size=(SIZE, SIZE), seg_pad_val=255)
+DEPTH_MODEL = tiny_segmentor(BACKBONE, DPT, kind="mmsn.DepthEstimator", **PREPROCESSOR)
 MULTI_TASK_MODEL = dict(
-    type="mmsn.MultiTaskSegmentor",
-    data_preprocessor=PREPROCESSOR,
-    backbone=BACKBONE,
-    decode_head=SEG,
-    depth_head=DPT,
-    test_cfg=dict(mode="whole"),
+    tiny_segmentor(BACKBONE, SEG, kind="mmsn.MultiTaskSegmentor", **PREPROCESSOR), depth_head=DPT
 )
 
 

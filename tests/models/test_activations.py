@@ -1,4 +1,4 @@
-"""Activation memory in closed form, against what a pass on the CPU holds."""
+"""Activation memory measured on shapes, against what a pass on the CPU holds."""
 
 import pytest
 import torch
@@ -6,7 +6,9 @@ import torch
 from mmsn.models import activation_bytes
 from mmsn.models.tracing import LiveBytes
 from tests.deploy.tiny import tiny_model
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_eva
+
+MIXED = "vit_small_patch16_rope_mixed_224"
 
 
 def anchors(small, large, **options):
@@ -23,6 +25,9 @@ def anchors(small, large, **options):
         ((64, 96), 1, anchors(192, 256) | dict(out_indices=(1, 3, 5, 7))),
         ((96, 96), 1, anchors(96, 192, rel_pos_bias=True)),
         ((64, 64), 1, anchors(96, 192, mlp_ratio=1.0)),  # attention weighs most
+        ((96, 64), 2, dict(anchors=[tiny_eva(96, 4), tiny_eva(192, 8)])),
+        ((64, 64), 1, dict(anchors=[tiny_eva(96, 4, qkv_fused=False), tiny_eva(192, 8)])),
+        ((64, 80), 1, dict(anchors=[tiny_eva(96, 4, name=MIXED), tiny_eva(192, 8, name=MIXED)])),
     ],
 )
 def test_it_is_what_a_pass_holds_to_the_byte(size, batch, options):

@@ -1,4 +1,4 @@
-"""Anchors against timm itself, and what a checkpoint may and may not hold."""
+"""Running an anchor in parts, and what a checkpoint may and may not hold."""
 
 import pytest
 import safetensors.torch
@@ -8,50 +8,11 @@ import torch
 from mmsn.errors import UserError
 from mmsn.models import Anchor
 
-FAMILIES = [
-    "deit3_small_patch16_224",
-    "deit_tiny_patch16_224",
-    "deit_tiny_distilled_patch16_224",
-    "vit_small_patch16_224",  # AugReg
-    "vit_small_patch14_dinov2",
-    "vit_small_patch14_reg4_dinov2",
-    "vit_base_patch16_224.mae",
-    "vit_base_patch16_clip_224",
-    "vit_base_patch16_siglip_224",
-]
-
 
 def randomise(module):
     for p in module.parameters():
         torch.nn.init.normal_(p, std=0.05)
     return module.eval()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@torch.no_grad()
-def test_an_anchor_alone_equals_timm(name, tmp_path):
-    options = dict(depth=4, embed_dim=96, num_heads=2)
-    vit = timm.create_model(
-        name, img_size=64, dynamic_img_size=True, dynamic_img_pad=True, **options
-    )
-    vit = randomise(vit)
-    file = tmp_path / "vit.safetensors"
-    safetensors.torch.save_file(vit.state_dict(), file)
-    anchor = Anchor(name, img_size=(64, 64), checkpoint=str(file), **options).eval()
-    anchor.init_weights()
-
-    for size in ((64, 64), (56, 90)):
-        image = torch.randn(2, 3, *size)
-        expected = vit.forward_intermediates(
-            image, indices=[1, 3], norm=False, output_fmt="NLC", intermediates_only=True
-        )
-        tokens, grid = anchor.embed(image)
-        patch = anchor.token_layout[0][0]
-        assert grid == tuple(-(-side // patch) for side in size)
-        for patches, (start, stop) in zip(expected, [(0, 2), (2, 4)], strict=True):
-            tokens = anchor.run(tokens, start, stop, grid)
-            ours = tokens[:, anchor.prefix_tokens :]
-            torch.testing.assert_close(ours, patches, atol=1e-5, rtol=1e-5)
 
 
 def test_gradient_checkpointing_recomputes_and_changes_no_gradient():
@@ -152,21 +113,6 @@ def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
         load(str(tmp_path / "code.pth"))
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("vit_huge_imaginary", "no timm model"),
-        ("resnet18", "does not take these options"),
-        ("swin_tiny_patch4_window7_224", "SwinTransformer"),
-        ("vit_tiny_r_s16_p8_224", "hybrid"),
-        ("vit_small_patch16_18x2_224", "parallel blocks"),
-    ],
-)
-def test_names_that_are_no_plain_vit_are_refused(name, reason):
-    with pytest.raises(UserError, match=reason):
-        Anchor(name, (64, 64))
-
-
 def test_pretrained_and_checkpoint_exclude_each_other():
     with pytest.raises(UserError, match="keep one"):
         Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, checkpoint="x.pth")
@@ -218,7 +164,9 @@ def test_a_file_of_other_bytes_is_refused_by_name(tmp_path, name):
 
 def test_what_timm_drops_from_a_file_is_logged(tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setattr("mmsn.models.anchor.print_log", lambda text, **_: logged.append(text))
+    monkeypatch.setattr(
+        "mmsn.models.anchor_weights.print_log", lambda text, **_: logged.append(text)
+    )
     path, _ = saved(tmp_path, lambda s: s | {"mask_token": torch.ones(1, 192)})
     load(path)
     assert "mask_token" in logged[0]
@@ -228,9 +176,9 @@ def test_what_timm_drops_from_a_file_is_logged(tmp_path, monkeypatch):
 def test_a_failed_download_names_the_anchor_and_the_way_out(monkeypatch):
     anchor = Anchor("vit_tiny_patch16_224", (64, 64), pretrained=True, depth=1)
 
-    def fail(pretrained):
+    def fail(*args, **options):
         raise OSError("no\nnetwork")
 
-    monkeypatch.setattr(anchor, "_create", fail)
+    monkeypatch.setattr("timm.create_model", fail)
     with pytest.raises(RuntimeError, match=r"vit_tiny_patch16_224.*no network.*checkpoint="):
         anchor.init_weights()

@@ -10,8 +10,8 @@ from mmsn.errors import UserError
 from mmsn.models import head_macs, segmentor_macs, segmentor_params, stitched_backbone
 from mmsn.models.complexity import _Head
 from mmsn.stitching import CostModel, StitchSpace
-from tests.models.conftest import tiny_anchor
 from tests.stitching.test_cost import plain_vit
+from tests.tiny import tiny_anchor
 
 HEAD = 920_125_440  # SETR-naive, 150 classes, 1024 wide, 512x512, as the published file counts it
 

@@ -173,8 +173,8 @@ def test_class_tokens_that_nobody_reads_are_refused():
         feature_strides=[4, 8, 16, 32],
         channels=8,
     )
-    with pytest.raises(UserError, match="but the FPNDepthHead reads maps alone"):
+    with pytest.raises(UserError, match="but the FPNDepthHead reads only maps"):
         build(maps_only)
     maps_only["neck"] = dict(type="MultiLevelNeck", in_channels=[24] * 4, out_channels=24)
-    with pytest.raises(UserError, match="but the neck reads maps alone"):
+    with pytest.raises(UserError, match="but the neck reads only maps"):
         build(maps_only)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmsn.errors import UserError
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_eva
 
 CHAIN = [tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)]
 
@@ -17,6 +17,7 @@ CHAIN = [tiny_anchor(16, 2), tiny_anchor(24, 4), tiny_anchor(32, 4)]
         ([tiny_anchor(16, 4), tiny_anchor(24, 4)], dict(out_indices=(0, 1, 2, 3))),
         (CHAIN, dict(out_indices=(0, 1, 2, 3))),
         (None, dict(space="one_way", rank=0)),
+        ([tiny_eva(16, 4), tiny_eva(24, 4)], dict(out_indices=(0, 1, 2, 3))),
     ],
 )
 @torch.no_grad()

@@ -5,8 +5,8 @@ import torch
 
 from mmsn.errors import UserError
 from mmsn.models import Anchor, rel_pos
-from tests.models.conftest import tiny_anchor
 from tests.models.reference_rules import position_index
+from tests.tiny import tiny_anchor
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (3, 5), (6, 2)])
@@ -67,7 +67,7 @@ def test_tables_train_and_count_as_parameters(with_cp):
     biased.run(tokens, 0, 2, grid).square().sum().backward()
     assert all(table.grad.abs().sum() > 0 for table in biased.rel_pos.tables.values())
     plain = anchor()
-    assert biased.cost().block_params - plain.cost().block_params == (7 * 7 + 3) * 2
+    assert biased.cost().blocks[0].params - plain.cost().blocks[0].params == (7 * 7 + 3) * 2
 
 
 def test_registers_are_refused():

@@ -14,7 +14,7 @@ from fvcore.nn import FlopCountAnalysis
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.stitching.space import Join, Run, Tap
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_eva
 
 REGISTERS = tiny_anchor(24, 8) | dict(model_name="vit_small_patch14_reg4_dinov2")
 
@@ -284,7 +284,7 @@ def test_state_dict_names_are_pinned(build):
     ("anchors", "options", "message"),
     [
         ([tiny_anchor(16, 4), tiny_anchor(24, 6)], {}, "depths 4 and 6 cannot be stitched"),
-        ([tiny_anchor(24, 8), tiny_anchor(16, 8)], {}, "list anchors from cheap to dear"),
+        ([tiny_anchor(24, 8), tiny_anchor(16, 8)], {}, "list anchors from smallest to largest"),
         ([tiny_anchor(16, 4), tiny_anchor(24, 8, patch_size=8)], {}, "cannot exchange tokens"),
         (
             [tiny_anchor(16, 4), REGISTERS],
@@ -337,3 +337,55 @@ def test_init_weights_fills_every_anchor_from_its_file(tmp_path):
     assert torch.equal(
         backbone.anchors[1].vit.blocks[7].mlp.fc1.weight, vit.blocks[7].mlp.fc1.weight
     )
+
+
+def saved_bytes(backbone, stitch, image):
+    """Bytes that autograd keeps of the pass of a stitch, by the anchor whose blocks run."""
+    kept, now = {}, ["embed"]
+    for index, anchor in enumerate(backbone.anchors):
+        for block in anchor.vit.blocks:
+            block.register_forward_pre_hook(lambda *_, i=index: now.__setitem__(0, i))
+            block.register_forward_hook(lambda *_: now.__setitem__(0, "between"))
+
+    def pack(tensor):
+        kept[now[0]] = kept.get(now[0], 0) + tensor.nbytes
+        return tensor
+
+    backbone.set_stitch(stitch)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        levels = backbone(image)
+    loss = sum(level.square().sum() for level in levels)
+    if loss.requires_grad:
+        loss.backward()
+    return kept
+
+
+@pytest.mark.parametrize("anchor", [tiny_anchor, tiny_eva])
+def test_frozen_anchors_keep_activations_only_after_a_trained_layer(build, anchor):
+    anchors = [anchor(16, 4), anchor(24, 4)]
+    options = dict(out_indices=(0, 1, 2, 3))
+    image = torch.randn(2, 3, 64, 64)
+    for stitch, (first, *rest) in {0: (0,), 1: (1,), 2: (0, 1), 6: (1, 0)}.items():
+        backbone = build(anchors, freeze_anchors=True, **options).train()
+        assert tuple(s.anchor for s in backbone.space[stitch].segments) == (first, *rest)
+        frozen = saved_bytes(backbone, stitch, image)
+        whole = saved_bytes(build(anchors, **options).train(), stitch, image)
+        assert "embed" not in frozen
+        assert first not in frozen  # no gradient passes through the blocks before the first layer
+        assert first in whole
+        for later in rest:  # gradients pass to the layer before; weights need none
+            assert 0 < frozen[later] < whole[later]
+        grads = {name for name, p in backbone.named_parameters() if p.grad is not None}
+        assert all(name.startswith("stitching_layers.") for name in grads)
+        assert bool(grads) == (stitch != 1)  # the last anchor alone has no stitching layer
+
+
+def test_recomputing_saves_memory_also_behind_a_trained_layer_of_frozen_anchors(build):
+    image, kept, grads = torch.randn(1, 3, 64, 64), [], []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        backbone = build(freeze_anchors=True, with_cp=with_cp).train()
+        kept.append(saved_bytes(backbone, 2, image)[1])
+        grads.append(backbone.layer(backbone.layer_keys[0]).lora_A.grad)
+    assert kept[1] < kept[0] / 4
+    torch.testing.assert_close(*grads)

@@ -11,7 +11,7 @@ from mmsn.errors import UserError
 from mmsn.models import StitchedViT, activation_bytes
 from mmsn.stitching import resolve
 from tests.deploy.conftest import small_config
-from tests.models.conftest import tiny_anchor
+from tests.tiny import tiny_anchor
 
 REL_POS = [tiny_anchor(16, 4, rel_pos_bias=True), tiny_anchor(24, 8, rel_pos_bias=True)]
 

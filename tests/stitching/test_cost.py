@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsn.stitching import AnchorCost, CostModel, StitchSpace
+from mmsn.stitching import AnchorCost, BlockCost, CostModel, StitchSpace
 
 DATA = Path(__file__).parents[1] / "data"
 ADE20K_HEAD = 920_125_440
@@ -14,6 +14,12 @@ SMALL, BASE, LARGE = 384, 768, 1024
 
 def plain_vit(dim):
     """DeiT-3 of this width: patch 16, MLP ratio 4, LayerScale, position embedding of 32x32."""
+    block = BlockCost(
+        linear=12 * dim * dim,
+        norm=2 * dim,
+        params=12 * dim * dim + 9 * dim + 4 * dim + 2 * dim,
+        attention_dim=dim,
+    )
     return AnchorCost(
         dim=dim,
         patch_size=(16, 16),
@@ -21,10 +27,7 @@ def plain_vit(dim):
         embed_linear=768 * dim,
         embed_norm=0,
         embed_params=768 * dim + dim + dim + 1024 * dim,
-        block_linear=12 * dim * dim,
-        block_norm=2 * dim,
-        block_params=12 * dim * dim + 9 * dim + 4 * dim + 2 * dim,
-        attention_dim=dim,
+        blocks=(block,) * (24 if dim == LARGE else 12),
     )
 
 
@@ -95,7 +98,7 @@ def test_parameters_of_the_anchors_are_those_of_the_networks_alone():
     model = cost_model(SMALL, LARGE)
     layer = SMALL * LARGE + LARGE
     assert model.params(model.space[0], (3,)) == plain_vit(SMALL).embed_params + layer + (
-        12 * plain_vit(SMALL).block_params
+        12 * plain_vit(SMALL).blocks[0].params
     )
     assert model.params(model.space[1], (3,)) == 304_195_584
 

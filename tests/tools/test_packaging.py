@@ -45,7 +45,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     for folder in ("mmsn", "configs", "tools"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "model-index.yml"):
+    files = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "model-index.yml")
+    for name in files:
         shutil.copy(ROOT / name, tree)
     run(sys.executable, "setup.py", "--quiet", "sdist", "bdist_wheel", cwd=tree)
     return tree
@@ -96,6 +97,7 @@ def test_mim_itself_agrees(site: Path, tmp_path: Path) -> None:
     assert (Path(out.splitlines()[-1]) / ".mim" / "tools" / "train.py").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mim") is None, reason="mim is not installed")
 def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
     mim = (sys.executable, "-m", "mim", "run", "mmsn")
@@ -116,7 +118,7 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
     plain = [line for line in dist.requires or [] if "extra ==" not in line]
     assert plain
     assert not [line for line in plain if line.startswith(("mm", "onedl", "openmim"))]
-    extras = {"onedl", "openmmlab", "test", "dev", "demo", "export"}
+    extras = {"onedl", "openmmlab", "test", "lint", "dev", "demo", "export"}
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
 
 

@@ -1,5 +1,5 @@
-# DeiT-Ti, resampled from patch 16 to 14, and a ViT-S/14 of DINOv2's shape, depths (12, 12). They
-# are no family, but share a token grid. Both files are given, because they are small and local.
+# DeiT-Ti, resampled from patch 16 to 14, and a ViT-S/14 of DINOv2's shape, depths (12, 12).
+# They are not from one model family, but share a token grid. Weights are local files.
 anchors = [
     dict(
         model_name="deit_tiny_patch16_224",

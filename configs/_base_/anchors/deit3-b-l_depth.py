@@ -1,4 +1,4 @@
-# DeiT3-B and DeiT3-L as SN-Netv2 takes them for depth: other levels, and no stochastic depth.
+# DeiT3-B and DeiT3-L as in SN-Netv2 for depth: other levels, and no stochastic depth.
 _base_ = "./deit3-b-l.py"
 anchors = [
     dict(model_name="deit3_base_patch16_224.fb_in22k_ft_in1k", pretrained=True),

@@ -1,4 +1,4 @@
-# Two ViTs small enough to train from nothing on a CPU, depths (6, 6), patch 8.
+# Two ViTs small enough to train from scratch on a CPU, depths (6, 6), patch 8.
 anchors = [
     dict(model_name="vit_tiny_patch16_224", patch_size=8, depth=6, embed_dim=48, num_heads=3),
     dict(model_name="vit_tiny_patch16_224", patch_size=8, depth=6, embed_dim=128, num_heads=4),

@@ -13,7 +13,7 @@ train_pipeline = [
     dict(type="PhotoMetricDistortion"),
     dict(type="PackSegInputs"),
 ]
-# Labels are loaded after the resize: they are compared at the size of the original image.
+# Labels are loaded after the resize, because they are compared at the original size.
 test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=full_size, keep_ratio=True),

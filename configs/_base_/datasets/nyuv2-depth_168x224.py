@@ -1,9 +1,9 @@
-# NYUv2 depth from a public copy with 8-bit depth maps, one step of which is 39 mm: to compare
-# methods with each other, not with published figures. Images at 168x224, predictions at full size.
+# NYUv2 depth of a public copy with 8-bit depth maps, whose steps are 39 mm: for comparing methods
+# with each other, not with published results. Images at 168x224, predictions at full size.
 dataset_type = "mmsn.NYUv2DepthDataset"
 data_root = "{{$MMSN_NYUV2:data/nyuv2}}"
 crop_size = (168, 224)
-full_size = (224, 168)  # width and height at which images enter
+full_size = (224, 168)  # width and height of network inputs
 depth_range = (1e-3, 10.0)  # meters
 
 load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=10 / 255)

@@ -1,6 +1,6 @@
 # NYUv2 depth, the 795 training and 654 test images of the official labelled set, made by
-# tools/dataset_converters/nyuv2_depth.py labelled. It trains on the filled depth maps and tests on
-# the raw ones, with their holes, as published figures do.
+# tools/dataset_converters/nyuv2_depth.py labelled. Training uses the filled depth maps, and testing
+# the raw ones with their holes, as in published results.
 dataset_type = "mmsn.NYUv2DepthDataset"
 data_root = "data/nyuv2"
 crop_size = (416, 544)
@@ -10,7 +10,7 @@ load_depth = dict(type="LoadDepthAnnotation", depth_rescale_factor=1e-3)  # file
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     load_depth,
-    dict(type="mmsn.FixedCrop", rows=(45, 472), columns=(43, 608)),  # without the white rim
+    dict(type="mmsn.FixedCrop", rows=(45, 472), columns=(43, 608)),  # without the white border
     dict(type="mmsn.RotateWithDepth", prob=0.5, degree=2.5),
     dict(type="RandomFlip", prob=0.5),
     dict(type="RandomCrop", crop_size=crop_size),

@@ -1,6 +1,6 @@
 # NYUv2, 40 classes and depth of the same images: both labels in one pipeline. Depth is divided by
-# the zoom, because a magnified image looks nearer. No image gets smaller than the crop: the data
-# preprocessor would pad its depth with 255 m. Files: tools/dataset_converters/nyuv2_depth.py
+# the zoom, because a magnified image looks closer. Images are never smaller than the crop, because
+# the data preprocessor would pad depth with 255 m. Files: tools/dataset_converters/nyuv2_depth.py
 _base_ = "nyuv2-seg_480x480.py"
 dataset_type = "mmsn.NYUv2DepthDataset"
 full_size = (640, 480)

@@ -1,5 +1,5 @@
-# NYUv2, 39 classes and 8-bit depth of a public copy: both labels in one pipeline. What the two
-# bases say of labels and of depth holds here, too. Depth is divided by the zoom.
+# NYUv2, 39 classes and 8-bit depth of a public copy: both labels in one pipeline. For labels and
+# depth, see the two bases of one task each. Depth is divided by the zoom.
 _base_ = "nyuv2-seg39_168x224.py"
 dataset_type = "mmsn.NYUv2DepthDataset"
 full_size = (224, 168)

@@ -1,5 +1,6 @@
-# NYUv2 as some public copies give it: labels from 0, and one label for otherprop and unlabelled
-# pixels, which is ignored, so 39 classes count. Images at 168x224, predictions at full size.
+# NYUv2 as in some public copies: labels start at 0, and otherprop shares its label with unlabelled
+# pixels. That label is ignored, which leaves 39 classes. Images at 168x224, predictions at
+# full size.
 # fmt: off
 classes = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",

@@ -17,7 +17,7 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=16,
-    num_workers=0,  # decoding takes a few ms; workers would compete with the training for cores
+    num_workers=0,  # decoding takes a few ms, and workers would compete with the training
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(
         type=dataset_type,

@@ -8,7 +8,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=0,  # invalid as a depth
+        seg_pad_val=0,  # marks invalid depth
     ),
     backbone=dict(type="mmsn.StitchedViT", output_cls_token=True),
     decode_head=dict(

@@ -1,5 +1,5 @@
-# Semantic FPN, regressing depth in 1e-3 to 10 m, on a pyramid that MultiLevelNeck makes of the
-# levels. A leaf sets the anchors and their width.
+# Semantic FPN, regressing depth in 1e-3 to 10 m, on a pyramid that MultiLevelNeck builds from
+# the levels. A leaf sets the anchors and their width.
 model = dict(
     type="mmsn.DepthEstimator",
     data_preprocessor=dict(
@@ -8,7 +8,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=0,  # invalid as a depth
+        seg_pad_val=0,  # marks invalid depth
     ),
     backbone=dict(type="mmsn.StitchedViT"),
     neck=dict(type="MultiLevelNeck", out_channels=256, scales=[4, 2, 1, 0.5]),

@@ -1,5 +1,5 @@
-# Semantic FPN head on a pyramid that MultiLevelNeck makes of the four levels, all of the patch's
-# stride. A leaf sets the anchors, their width and the number of classes.
+# Semantic FPN head on a pyramid that MultiLevelNeck builds from the four levels, which all have the
+# stride of the patch. A leaf sets the anchors, their width and the number of classes.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
     type="EncoderDecoder",

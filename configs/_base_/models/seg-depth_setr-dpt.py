@@ -1,6 +1,6 @@
-# Segmentation and depth from one backbone: SETR-naive on the last level, DPT on all four. Losses of
-# equal weight; untrained they are about log(classes) and 0.7. A leaf sets the anchors, their width
-# and the number of classes.
+# Segmentation and depth from one backbone: SETR-naive on the last level, DPT on all four. Both
+# losses have weight 1; before training they are about log(classes) and 0.7. A leaf sets the
+# anchors, their width and the number of classes.
 model = dict(
     type="mmsn.MultiTaskSegmentor",
     data_preprocessor=dict(
@@ -9,7 +9,7 @@ model = dict(
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_val=0,
-        seg_pad_val=255,  # no class, and no depth below 10 m
+        seg_pad_val=255,  # ignored as a class, and beyond 10 m as a depth
     ),
     backbone=dict(type="mmsn.StitchedViT", output_cls_token=True),
     decode_head=dict(

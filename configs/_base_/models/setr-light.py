@@ -22,7 +22,7 @@ model = dict(
         norm_layer=dict(type="LN", eps=1e-6, requires_grad=True),
         norm_cfg=dict(type="BN", requires_grad=True),
         align_corners=False,
-        # The usual 0.01 costs such short runs a third of their iterations.
+        # With the usual 0.01, runs this short lose a third of their iterations.
         init_cfg=dict(type="Normal", std=0.05, override=dict(name="conv_seg")),
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True),
     ),

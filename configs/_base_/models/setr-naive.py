@@ -1,4 +1,4 @@
-# SETR-naive head on the last level, auxiliary heads on the others; these only train.
+# SETR-naive head on the last level, auxiliary heads for training on the others.
 # A leaf sets the anchors, their width, the number of classes and the auxiliary heads.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 layer_norm_cfg = dict(type="LN", eps=1e-6, requires_grad=True)

@@ -1,5 +1,5 @@
-# UperNet on a pyramid that MultiLevelNeck makes of the four levels, all of the patch's stride.
-# 256 channels, not the usual 512, with which the head alone takes 269 GFLOPs at 512x512.
+# UperNet on a pyramid that MultiLevelNeck builds from four levels, which all have the patch stride.
+# 256 channels, not the usual 512, with which the head alone costs 269 GFLOPs at 512x512.
 # A leaf sets the anchors, their width and the number of classes.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(

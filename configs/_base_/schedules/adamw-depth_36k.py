@@ -1,9 +1,9 @@
 # SN-Netv2's depth recipe: 24 epochs of 24,231 images in batches of 16, one cycle of the learning
 # rate. What differs, and why: docs/depth-models.md. The heads learn ten times faster than the
-# backbone throughout; mmengine's OneCycleLR would give all the same peak.
+# backbone throughout, whereas mmengine's OneCycleLR would give all of them the same peak.
 no_decay = dict(decay_mult=0.0)
 head = dict(lr_mult=10.0)
-head_norm = dict(lr_mult=10.0, decay_mult=0.0)  # a key that matches switches norm_decay_mult off
+head_norm = dict(lr_mult=10.0, decay_mult=0.0)  # norm_decay_mult does not apply where a key matches
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
@@ -38,7 +38,12 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000, max_keep_ckpts=2),
+    checkpoint=dict(
+        type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=4000, max_keep_ckpts=2
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

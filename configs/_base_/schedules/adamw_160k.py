@@ -1,4 +1,4 @@
-# AdamW with warm-up and a linear decay, as UperNet and FPN on plain ViTs are usually trained.
+# AdamW with warm-up and linear decay, the usual schedule of UperNet and FPN on plain ViTs.
 no_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -22,7 +22,12 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2),
+    checkpoint=dict(
+        type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

@@ -1,4 +1,4 @@
-# Short runs on a CPU; a leaf sets how many iterations.
+# Short runs on a CPU; a leaf sets the number of iterations.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
@@ -16,8 +16,13 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=100, max_keep_ckpts=1),
+    checkpoint=dict(
+        type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=100, max_keep_ckpts=1
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
 randomness = dict(seed=0)

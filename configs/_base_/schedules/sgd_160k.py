@@ -1,4 +1,4 @@
-# The optimizer that SN-Netv2's SETR configs intend: no weight decay, heads learn ten times faster.
+# The optimizer intended by SN-Netv2's SETR configs: no weight decay, heads learn ten times faster.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0),
@@ -17,7 +17,12 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2),
+    checkpoint=dict(
+        type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=16000, max_keep_ckpts=2
+    ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
+    finite=dict(type="mmsn.FiniteHook"),
+    labels=dict(type="mmsn.LabelHook"),
+    ranks=dict(type="mmsn.RankCheckHook"),
     visualization=dict(type="SegVisualizationHook"),
 )

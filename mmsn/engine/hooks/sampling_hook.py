@@ -8,23 +8,31 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
+from mmsn.errors import UserError
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.registry import HOOKS
-from mmsn.stitching import Stitch, budget_groups, default_step, draw, resolve
+from mmsn.stitching import budget_groups, default_step, draw_parts, resolve
 
 
 @HOOKS.register_module()
 class FLOPsConstrainedSamplingHook(Hook):
-    """Draw a budget group, then a stitch in it, before each training iteration.
+    """Draw the stitches of each training iteration: budgets first, then a stitch in each.
 
-    The draw depends on seed and iteration alone, so ranks agree without talking and a resumed run
-    draws what an undisturbed one would. Once the iteration is over, the backbone runs again the
-    stitch that its user has set: evaluation never sees a drawn one.
+    Every batch is cut into ``parts``, and each part trains a stitch of its own: half of them the
+    ends of the curve, the others stitches between, see ``mmsn.stitching.draw_parts``. A step
+    costs as much as with one stitch, sees as many images, and its gradient does not depend on the
+    luck of one draw; docs/frontier.md has the measurement. ``parts=1`` is SN-Netv2's sampling.
+
+    The draw depends on seed and iteration alone, so ranks agree without communication and a
+    resumed run draws what an undisturbed one would. Drawn stitches exist in training mode only:
+    evaluation runs the stitch that its user has set, also after an iteration that failed.
 
     Args:
         step: width of a budget group in GFLOPs (multiply-accumulates / 1e9). By default a third
-            of what one unit more of the large anchor costs.
+            of what one unit more of the large anchor costs. Infinity makes one group, that is
+            uniform draws, as in SN-Net.
         stitches: which to train, as ids or words; see ``mmsn.stitching.resolve``.
+        parts: stitches per iteration; fewer where a batch has fewer images.
         seed: of the draws.
     """
 
@@ -32,9 +40,12 @@ class FLOPsConstrainedSamplingHook(Hook):
         self,
         step: float | None = None,
         stitches: str | int | Sequence[str | int] = "all",
+        parts: int = 4,
         seed: int = 0,
     ) -> None:
-        self.step, self.stitches, self.seed = step, stitches, seed
+        if parts < 1:
+            raise UserError(f"parts {parts} is not allowed: give 1 or more stitches per iteration")
+        self.step, self.stitches, self.parts, self.seed = step, stitches, parts, seed
 
     def before_train(self, runner: Any) -> None:
         """Count every stitch and form the groups."""
@@ -60,18 +71,20 @@ class FLOPsConstrainedSamplingHook(Hook):
         )
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Set the drawn stitch and write it into the training log."""
-        drawn = draw(self.groups, self.seed, runner.iter)
-        self._chosen_by_user: Stitch = self._backbone.stitch
-        self._backbone.set_stitch(drawn)
-        runner.message_hub.update_scalar("train/stitch", drawn)
-        runner.message_hub.update_scalar("train/gflops", self._macs[drawn] / 1e9)
+        """Draw, and write what was drawn into the training log."""
+        parts = min(self.parts, len(data_batch["inputs"]))
+        drawn = draw_parts(self.groups, self.seed, runner.iter, parts)
+        self._backbone.set_training_stitches(drawn)
+        if parts == 1:
+            runner.message_hub.update_scalar("train/stitch", drawn[0])
+        gflops = sum(self._macs[i] for i in drawn) / len(drawn) / 1e9
+        runner.message_hub.update_scalar("train/gflops", gflops)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Give the backbone back as its user left it."""
-        self._backbone.set_stitch(self._chosen_by_user.id)
+        """Forget the draw; training mode runs the stitch that its user has set again."""
+        self._backbone.set_training_stitches(())
 
 
 def _initializes(runner: Any) -> bool:

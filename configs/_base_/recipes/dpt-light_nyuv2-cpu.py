@@ -1,0 +1,16 @@
+# A light DPT head on NYUv2 depth, for a CPU; a leaf sets the anchors and the schedule.
+_base_ = [
+    "../models/depth-dpt-light.py",
+    "../anchors/deit-ti14-dinov2-s14.py",
+    "../datasets/nyuv2-depth_168x224.py",
+    "../schedules/adamw_cpu.py",
+    "../default_runtime.py",
+]
+model = dict(
+    data_preprocessor=dict(size=(168, 224)),
+    backbone=dict(img_size=(168, 224), out_indices=_base_.out_indices),
+    test_cfg=dict(flip=False),  # half the time
+)
+train_cfg = dict(type="IterBasedTrainLoop", val_interval=10_000)
+# Evaluated once, after training.
+val_cfg = val_dataloader = val_evaluator = None

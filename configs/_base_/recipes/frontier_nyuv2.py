@@ -1,0 +1,33 @@
+# Segmentation of NYUv2 at 192x256 for the comparison of methods in docs/frontier.md. Every leaf
+# trains for the compute of the large anchor's 1,000 iterations: 31 T multiply-accumulates.
+_base_ = [
+    "../models/setr-light.py",
+    "../anchors/deit-ti-d6-12.py",
+    "../datasets/nyuv2-seg39_192x256.py",
+    "../schedules/adamw_cpu.py",
+    "../default_runtime.py",
+]
+model = dict(
+    data_preprocessor=dict(size=(192, 256)),
+    backbone=dict(
+        anchors=_base_.anchors,
+        img_size=(192, 256),
+        out_indices=(11,),
+        eval_levels=(0,),
+        rank=_base_.rank,
+    ),
+    decode_head=dict(in_index=0, in_channels=_base_.width, num_classes=39),
+)
+optim_wrapper = dict(
+    type="mmsn.Bf16OptimWrapper",
+    optimizer=dict(lr=2e-4),
+    paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=5.0)}),
+)
+# A leaf sets where the second one ends, and how long it trains.
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.02, by_epoch=False, begin=0, end=50),
+    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=50),
+]
+train_cfg = dict(type="IterBasedTrainLoop", val_interval=100_000)
+# Evaluated once, after training.
+val_cfg = val_dataloader = val_evaluator = None

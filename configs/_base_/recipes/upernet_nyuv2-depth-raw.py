@@ -1,0 +1,11 @@
+# UperNet on NYUv2 depth, the raw training list; a leaf sets the anchors and their width.
+_base_ = [
+    "../models/depth-upernet.py",
+    "../datasets/nyuv2-depth-raw_416x544.py",
+    "../schedules/adamw-depth_36k.py",
+    "../default_runtime.py",
+]
+model = dict(
+    data_preprocessor=dict(size=(416, 544)),
+    backbone=dict(img_size=(480, 640)),  # of the test images, for which FLOPs are counted
+)

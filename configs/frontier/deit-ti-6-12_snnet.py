@@ -1,0 +1,12 @@
+# SN-Net: from small to large only, stitching layers trained as a whole, uniform draws.
+_base_ = "../_base_/recipes/frontier_nyuv2.py"
+model = dict(backbone=dict(space="one_way", rank=0))
+custom_hooks = [
+    dict(type="mmsn.StitchInitHook", num_images=50),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.TrainingCostHook"),
+]
+test_cfg = dict(stitches="all")
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 1300
+train_cfg = dict(max_iters=1300)

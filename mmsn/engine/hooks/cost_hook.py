@@ -1,0 +1,63 @@
+"""Hook: count what a training costs, so that methods can be compared at equal compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+
+from mmsn.models import stitched_backbone, training_macs
+from mmsn.registry import HOOKS
+
+# A backward pass multiplies twice per weight: once for the gradient of the layer's input, once for
+# that of its weight.
+PASSES = 3
+# The entry of a checkpoint's ``meta`` and of the message hub.
+TRAINING_COST = "mmsn_training"
+
+
+@HOOKS.register_module()
+class TrainingCostHook(Hook):
+    """Count multiply-accumulates of all forward and backward passes, and images.
+
+    The counts are logged as ``train/tmacs``, travel in every checkpoint, continue when a run is
+    resumed, and stand in the report of a test. An image that a step runs through one stitch costs
+    three forward passes of that stitch, backbone, neck and heads, auxiliary heads included. Frozen
+    anchors are counted like trained ones, so for them the count is an upper bound.
+    """
+
+    priority = "LOW"  # after the hook that draws the stitches of the iteration
+
+    def before_train(self, runner: Any) -> None:
+        """Count one image through each stitch; checkpoints are loaded by now."""
+        self._backbone = stitched_backbone(runner.model)
+        self._macs = training_macs(runner.model, self._backbone.img_size)
+        self._count = dict(train_macs=0, images_seen=0)
+        if runner._resume:
+            self._count |= runner.message_hub.get_info(TRAINING_COST, {}) or {}
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Add what the iteration is about to cost on all ranks."""
+        stitches = self._backbone.training_stitches
+        images = len(data_batch["inputs"])
+        # As ``Tensor.tensor_split`` cuts: the first parts get the images that are left over.
+        share, rest = divmod(images, len(stitches))
+        macs = sum(
+            self._macs[stitch.id] * (share + (part < rest)) for part, stitch in enumerate(stitches)
+        )
+        self._count["train_macs"] += PASSES * macs * get_world_size()
+        self._count["images_seen"] += images * get_world_size()
+        runner.message_hub.update_scalar("train/tmacs", self._count["train_macs"] / 1e12)
+        runner.message_hub.update_info(TRAINING_COST, dict(self._count))
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Let the counts travel with the weights that they paid for."""
+        seed = runner.seed if isinstance(runner.seed, int) else None
+        checkpoint["meta"][TRAINING_COST] = dict(self._count, seed=seed)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Take the counts of the weights that are loaded, for a report or to continue them."""
+        found = checkpoint.get("meta", {}).get(TRAINING_COST)
+        if found is not None:
+            runner.message_hub.update_info(TRAINING_COST, dict(found))

@@ -1,0 +1,312 @@
+"""Several methods on one family of anchors: reports grouped from files, and their table.
+
+A folder holds one report per file, named ``FAMILY_METHOD_SEED.json``. The methods ``small`` and
+``large`` are the anchors trained alone, with one result each; every other method is a curve. The
+picture is drawn by ``methods_plot``.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmsn.errors import UserError
+from mmsn.evaluation.curve import Budgets, frontier, line_between, mean_best_within_budget
+from mmsn.evaluation.metric_names import lower_is_better, metric_label, shown
+from mmsn.evaluation.report import ParetoReport, StitchResult
+from mmsn.stitching.sampling import budget_groups, count_units, default_step
+
+ALONE = ("small", "large")
+# In this order in tables and pictures; other methods follow by name.
+TITLES = {
+    "small": "small anchor alone",
+    "large": "large anchor alone",
+    "snnet": "SN-Net",
+    "snnetv2": "SN-Netv2",
+    "elastic": "elastic depth",
+    "ours": "ours",
+}
+_NAME = re.compile(r"(?P<family>.+)_(?P<method>[^_]+)_(?P<seed>0|[1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of one quantity over seeds; its text is ``mean ± (largest - smallest)``."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def width(self) -> float:
+        """Largest minus smallest: with three seeds, a standard deviation would say less."""
+        return max(self.values) - min(self.values)
+
+    def __str__(self) -> str:
+        text = shown(self.mean)
+        if len(self.values) == 1:
+            return text
+        decimals = len(text.partition(".")[2])
+        return f"{text} ± {self.width:.{decimals}f}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """All runs on one pair of anchors, compared by one metric over one range of budgets.
+
+    Attributes:
+        runs: reports by method and seed, methods in the order of tables.
+        budgets: MACs from where every curve and the small anchor are affordable to the most
+            expensive network of all. None where there is no curve.
+    """
+
+    name: str
+    metric: str
+    runs: dict[str, dict[int, ParetoReport]]
+    budgets: Budgets | None
+
+    @classmethod
+    def of(
+        cls, name: str, runs: dict[str, dict[int, ParetoReport]], metric: str | None = None
+    ) -> Family:
+        """Check that the reports compare, and find their range.
+
+        Raises:
+            UserError: reports of other image sizes or images, unfinished ones, one without the
+                metric or without a finite value of it, or an anchor alone with several results.
+        """
+        runs = {method: runs[method] for method in sorted(runs, key=_rank)}
+        every = [(f"{name}_{m}_{s}", r) for m, by_seed in runs.items() for s, r in by_seed.items()]
+        first, metric = every[0][1], metric or every[0][1].default_metric()
+        for file, report in every:
+            for what in ("image_size", "of_images"):
+                if getattr(report, what) != getattr(first, what):
+                    raise UserError(
+                        f"{file} has {what} {getattr(report, what)}, {every[0][0]} has "
+                        f"{getattr(first, what)}: test all methods of a family alike"
+                    )
+            if report.images < report.of_images:
+                raise UserError(
+                    f"{file} covers {report.images} of {report.of_images} images: finish its test"
+                )
+            if metric not in report.metric_names() or not frontier(report.stitches, metric):
+                raise UserError(
+                    f"{file} has no finite {metric}: it holds {', '.join(report.metric_names())}"
+                )
+            if report.training and report.training.seed not in (None, _seed(file)):
+                raise UserError(
+                    f"{file} was trained with seed {report.training.seed}: rename the file"
+                )
+        for method in ALONE:
+            for seed, report in runs.get(method, {}).items():
+                if len(report.stitches) != 1:
+                    raise UserError(
+                        f"{name}_{method}_{seed} holds {len(report.stitches)} results: an anchor "
+                        "alone has one"
+                    )
+        return cls(name, metric, runs, _range(runs, metric))
+
+    @property
+    def curves(self) -> list[str]:
+        """The methods that are not an anchor alone."""
+        return [method for method in self.runs if method not in ALONE]
+
+    def alone(self, method: str) -> tuple[float, Spread] | None:
+        """MACs and metric of an anchor trained alone."""
+        results = [report.stitches[0] for report in self.runs.get(method, {}).values()]
+        if not results:
+            return None
+        return results[0].macs, Spread(tuple(r.metrics[self.metric] for r in results))
+
+    def line(self) -> Spread | None:
+        """The number of the straight line between the anchors alone, for each seed of both."""
+        small, large = (self.runs.get(method, {}) for method in ALONE)
+        seeds = sorted(small.keys() & large.keys())
+        if not seeds or self.budgets is None:
+            return None
+        values = []
+        for seed in seeds:
+            ends = [by_seed[seed].stitches[0] for by_seed in (small, large)]
+            points = [(end.macs, end.metrics[self.metric]) for end in ends]
+            values.append(line_between(points, self.budgets))
+        return Spread(tuple(values))
+
+    def mean_best(self, method: str) -> Spread:
+        """The number of a method's curve; see ``mean_best_within_budget``."""
+        return self._over_seeds(
+            method, lambda results: mean_best_within_budget(results, self.metric, self.budgets)
+        )
+
+    def end(self, method: str, most_expensive: bool) -> Spread:
+        """The metric of a method's cheapest or most expensive network."""
+
+        def value(results: Sequence[StitchResult]) -> float:
+            pick = max if most_expensive else min
+            return pick(results, key=lambda r: (r.macs, r.id)).metrics[self.metric]
+
+        return self._over_seeds(method, value)
+
+    def groups(self) -> list[tuple[Budgets, dict[str, Spread]]]:
+        """The best of each method in each budget group, with the group's lowest and highest MACs.
+
+        Groups are those of the sampling, over the networks of all methods: costs that differ by
+        less than a third of a unit of the large anchor. A method that has no network in a group, in
+        one seed or more, is left out of it.
+        """
+        reports = [r for method in self.curves for r in self.runs[method].values()]
+        costs = sorted({s.macs for report in reports for s in report.stitches})
+        if len(costs) < 2:
+            return []
+        units = min(count_units(seg for s in r.stitches for seg in s.segments) for r in reports)
+        macs = dict(enumerate(costs))
+        found: list[tuple[Budgets, dict[str, Spread]]] = []
+        for group in budget_groups(macs, default_step(macs, units)):
+            low, high = macs[group[0]], macs[group[-1]]
+            best = {}
+            for method in self.curves:
+                inside = [
+                    frontier([s for s in r.stitches if low <= s.macs <= high], self.metric)
+                    for r in self.runs[method].values()
+                ]
+                if all(inside):
+                    best[method] = Spread(tuple(b[-1].metrics[self.metric] for b in inside))
+            found.append(((low, high), best))
+        return found
+
+    def markdown(self) -> str:
+        """Two tables: methods by their number, and the best of each budget group."""
+        rows = [
+            ["method", "seeds", "small end", "large end", "mean best", "training", "images"],
+            ["---", *["---:"] * 6],
+        ]
+        for method in ALONE:
+            if (point := self.alone(method)) is not None:
+                ends = [str(point[1]), ""] if method == "small" else ["", str(point[1])]
+                rows.append([*self._start(method), *ends, "", *self._training(method)])
+        if (line := self.line()) is not None:
+            rows.append(["straight line between them", *["", "", ""], str(line), "", ""])
+        for method in self.curves:
+            ends = [str(self.end(method, most_expensive)) for most_expensive in (False, True)]
+            mean = [str(self.mean_best(method))]
+            rows.append([*self._start(method), *ends, *mean, *self._training(method)])
+        text = [_table(rows), "", self._notes(), ""]
+        groups = self.groups()
+        if groups:
+            rows = [
+                ["GFLOPs", *(title(method) for method in self.curves)],
+                ["---", *["---:"] * len(self.curves)],
+            ]
+            for (low, high), best in groups:
+                cells = [
+                    f"**{best[m]}**" if m == self._best(best) else str(best.get(m, "-"))
+                    for m in self.curves
+                ]
+                rows.append([_span(low, high), *cells])
+            text += [f"Best {metric_label(self.metric)} in each budget group:", "", _table(rows)]
+        return "\n".join(text) + "\n"
+
+    def _best(self, best: dict[str, Spread]) -> str | None:
+        pick = min if lower_is_better(self.metric) else max
+        return pick(best, key=lambda method: best[method].mean) if best else None
+
+    def _start(self, method: str) -> list[str]:
+        return [title(method), str(len(self.runs[method]))]
+
+    def _training(self, method: str) -> list[str]:
+        known = [r.training for r in self.runs[method].values() if r.training]
+        macs = [t.train_macs for t in known if t.train_macs]
+        images = [t.images_seen for t in known if t.images_seen]
+        return [
+            _prefixed(statistics.fmean(macs)) if macs else "-",
+            f"{round(statistics.fmean(images)):,}" if images else "-",
+        ]
+
+    def _notes(self) -> str:
+        first = next(iter(next(iter(self.runs.values())).values()))
+        notes = [
+            f"Metric: {metric_label(self.metric)}, on {first.of_images} images. FLOPs are "
+            f"multiply-accumulates at {first.image_size[0]}x{first.image_size[1]}; training: "
+            "those of all forward and backward passes (T: 10^12, P: 10^15, E: 10^18)."
+        ]
+        if self.budgets is not None:
+            low, high = (macs / 1e9 for macs in self.budgets)
+            notes.append(
+                "Small and large end: a method's cheapest and most expensive network. Mean best: "
+                f"the mean over all budgets from {low:.4g} to {high:.4g} GFLOPs of the best "
+                f"{self.metric} within the budget."
+            )
+        notes.append("± is the spread between seeds: largest minus smallest.")
+        return " ".join(notes)
+
+    def _over_seeds(self, method: str, value: Callable[[Sequence[StitchResult]], float]) -> Spread:
+        return Spread(tuple(value(r.stitches) for r in self.runs[method].values()))
+
+
+def load_families(folder: str | Path, metric: str | None = None) -> list[Family]:
+    """Read all reports of a folder.
+
+    Raises:
+        UserError: no reports, a name that does not fit, a file that is not a report, or reports
+            that do not compare.
+    """
+    paths = sorted(Path(folder).glob("*.json"))
+    if not paths:
+        raise UserError(f"{folder} holds no reports: give a folder of FAMILY_METHOD_SEED.json")
+    families: dict[str, dict[str, dict[int, ParetoReport]]] = {}
+    for path in paths:
+        name = _NAME.fullmatch(path.stem)
+        if name is None:
+            raise UserError(f"{path} is not named FAMILY_METHOD_SEED.json, such as a_ours_0.json")
+        methods = families.setdefault(name["family"], {})
+        methods.setdefault(name["method"], {})[int(name["seed"])] = ParetoReport.load(path)
+    return [Family.of(name, runs, metric) for name, runs in families.items()]
+
+
+def title(method: str) -> str:
+    """A method's name for readers."""
+    return TITLES.get(method, method)
+
+
+def _seed(file: str) -> int:
+    return int(file.rpartition("_")[2])
+
+
+def _rank(method: str) -> tuple[int, str]:
+    order = list(TITLES)
+    return (order.index(method) if method in order else len(order), method)
+
+
+def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | None:
+    """Where all curves and the line are defined; ends are those of the curves and anchors.
+
+    The small end of a stitched network may cost a little more than its anchor alone, because of
+    heads: the range then begins at the more expensive of both.
+    """
+    curves = [r for method in runs if method not in ALONE for r in runs[method].values()]
+    if not curves:
+        return None
+    small = list(runs.get("small", {}).values())
+    low = max(frontier(report.stitches, metric)[0].macs for report in [*curves, *small])
+    high = max(s.macs for by_seed in runs.values() for r in by_seed.values() for s in r.stitches)
+    return (low, high) if low < high else None
+
+
+def _span(low: float, high: float) -> str:
+    ends = [f"{macs / 1e9:.3g}" for macs in (low, high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _prefixed(macs: float) -> str:
+    for factor, prefix in ((1e18, "E"), (1e15, "P")):
+        if macs >= factor:
+            return f"{macs / factor:.3g} {prefix}"
+    return f"{macs / 1e12:.3g} T"
+
+
+def _table(rows: Iterable[Iterable[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,35 @@
+"""Smaller anchors made from larger ones: fewer blocks, a smaller width, distilled from the parent.
+
+``child`` decides the child's shape and its first weights, ``width`` narrows weights, ``images``
+reads unlabeled images, ``distill`` trains the child and measures it. ``tools/shrink_anchor.py``
+is the command.
+"""
+
+from mmsn.shrink.child import (
+    ChildPlan,
+    child_options,
+    load_parent,
+    native_size,
+    plan_child,
+    start_child,
+)
+from mmsn.shrink.distill import Distillation, DistillSettings, UnitError, fingerprint, measure
+from mmsn.shrink.images import UnlabeledImages, find_images, held_out_split, normalization_of
+
+__all__ = [
+    "ChildPlan",
+    "DistillSettings",
+    "Distillation",
+    "UnitError",
+    "UnlabeledImages",
+    "child_options",
+    "find_images",
+    "fingerprint",
+    "held_out_split",
+    "load_parent",
+    "measure",
+    "native_size",
+    "normalization_of",
+    "plan_child",
+    "start_child",
+]

@@ -1,0 +1,268 @@
+"""Checkpoints that a kill cannot take away, and resuming from the newest whole one."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from mmsn import files
+from mmsn.engine.resume import is_whole, latest_checkpoint
+from mmsn.errors import UserError
+
+
+class Killed(BaseException):
+    """What stands for a kill here: nothing catches it."""
+
+
+def names(folder, pattern="*.pth"):
+    return sorted(path.name for path in Path(folder).glob(pattern))
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob("*.log")).read_text()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the checkpoints of iterations 4 and 6, as far as their names go."""
+    for step in (4, 6):
+        torch.save({"state_dict": {"weight": torch.arange(999.0)}}, tmp_path / f"iter_{step}.pth")
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_6.pth"))
+    return tmp_path
+
+
+@pytest.fixture
+def run(run):
+    """As elsewhere, without validation."""
+    quick = {"train_cfg.val_interval": 100, "val_cfg.stitches": [0]}
+    return lambda **changes: run(**quick | changes)
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged while a checkpoint is looked for."""
+    logged = []
+    monkeypatch.setattr("mmsn.engine.resume.print_log", lambda line, **kwargs: logged.append(line))
+    return logged
+
+
+@pytest.fixture
+def again(config):
+    """Start a run once more in the folder of an earlier one."""
+
+    def make(runner, **changes):
+        mine = copy.deepcopy(config)
+        mine.work_dir = runner.work_dir
+        mine.experiment_name = f"again_{Path(runner.work_dir).parent.name}"
+        mine.resume = True
+        mine.default_hooks.checkpoint.max_keep_ckpts = 1
+        mine.merge_from_dict({"train_cfg.max_iters": 8, "val_cfg.stitches": [0], **changes})
+        return Runner.from_cfg(mine)
+
+    return make
+
+
+def test_only_the_newest_are_kept(run):
+    runner = run(**{"train_cfg.max_iters": 6, "default_hooks.checkpoint.max_keep_ckpts": 2})
+    runner.train()
+    assert names(runner.work_dir) == ["iter_4.pth", "iter_6.pth"]
+    last = Path(runner.work_dir, "last_checkpoint").read_text()
+    assert last == str(Path(runner.work_dir, "iter_6.pth"))
+    assert not list(Path(runner.work_dir).glob(".*"))
+
+
+@pytest.mark.parametrize("moment", ["half", "before the rename", "last_checkpoint"])
+def test_a_kill_in_a_save_leaves_the_checkpoint_before(run, again, monkeypatch, moment):
+    """With one checkpoint kept, as the configs for a CPU have it."""
+    runner = run(**{"default_hooks.checkpoint.max_keep_ckpts": 1})
+    original = files.whole_file
+    writes = []
+
+    def kill(path):
+        writes.append(Path(path).name)
+        if writes[-2:] == ["iter_4.pth", "last_checkpoint"] and moment == "last_checkpoint":
+            raise Killed
+        if writes[-1] == "iter_4.pth" and moment != "last_checkpoint":
+            data = Path(runner.work_dir, "iter_2.pth").read_bytes()
+            data = data[: len(data) // 2] if moment == "half" else data
+            Path(runner.work_dir, ".iter_4.abcdefgh.pth").write_bytes(data)
+            raise Killed
+        return original(path)
+
+    monkeypatch.setattr(files, "whole_file", kill)
+    with pytest.raises(Killed):
+        runner.train()
+    assert is_whole(Path(runner.work_dir, "iter_2.pth"))
+    monkeypatch.setattr(files, "whole_file", original)
+    resumed = again(runner)
+    resumed.train()
+    assert "resumed epoch: 0, iter: 2" in log_of(resumed)
+    # what was half written is gone; the whole iter_4.pth was written over
+    assert names(runner.work_dir) + names(runner.work_dir, ".*") == ["iter_8.pth"]
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_there_is(run, monkeypatch):
+    runner = run(**{"default_hooks.checkpoint.max_keep_ckpts": 1})
+    original = Path.write_bytes
+
+    def fail(self, data):
+        if self.name.startswith(".iter_4."):
+            original(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return original(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UserError, match=r"'iter_4\.pth' could not .*No space left on device.*make"):
+        runner.train()
+    assert names(runner.work_dir) == ["iter_2.pth"]
+    assert not list(Path(runner.work_dir).glob(".*"))
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "zeros":
+        path.write_bytes(bytes(len(data)))
+    elif how == "one bit":
+        middle = bytearray(data)
+        middle[len(data) // 2] ^= 4
+        path.write_bytes(middle)
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "zeros", "one bit", "empty", "missing"])
+def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(folder, lines, how):
+    damage(folder / "iter_6.pth", how)
+    assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
+    assert len(lines) == 1
+    assert f"{folder}/iter_6.pth' is no good" in lines[0]
+    assert f"{folder}/iter_4.pth', the newest whole one" in lines[0]
+
+
+@pytest.mark.parametrize("text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", "."])
+def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
+    pointer = folder / "last_checkpoint"
+    pointer.unlink()
+    if text is not None:
+        pointer.write_text(text)
+    assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
+
+
+def test_leftovers_of_a_longer_run_are_not_newer(folder):
+    """Someone began anew in the folder of a longer run."""
+    (folder / "iter_600.pth").write_bytes((folder / "iter_4.pth").read_bytes())
+    assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
+    damage(folder / "iter_6.pth", "truncated")
+    assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
+
+
+def test_a_moved_folder_resumes_from_itself(folder, tmp_path_factory):
+    moved = folder.rename(tmp_path_factory.mktemp("moved") / "run")
+    assert latest_checkpoint(moved) == str(moved / "iter_6.pth")
+
+
+def test_nothing_whole_is_one_line_with_the_names(folder):
+    for name in ("iter_4.pth", "iter_6.pth"):
+        damage(folder / name, "truncated")
+    with pytest.raises(UserError, match=r"nothing to resume from.*iter_6\.pth.*iter_4") as caught:
+        latest_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runner_falls_back_or_says_that_it_cannot(run, again):
+    runner = run()
+    runner.train()
+    damage(Path(runner.work_dir, "iter_4.pth"), "truncated")
+    resumed = again(runner)
+    resumed.train()
+    assert "iter_4.pth' is no good" in log_of(resumed)
+    assert "resumed epoch: 0, iter: 2" in log_of(resumed)
+    for name in ("iter_2.pth", "iter_8.pth"):
+        damage(Path(runner.work_dir, name), "truncated")
+    with pytest.raises(UserError, match=r"nothing to resume from: .*iter_8\.pth"):
+        again(runner).train()
+
+
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    (tmp_path / "last_checkpoint").touch()
+    with pytest.raises(UserError, match="last_checkpoint' is empty"):
+        latest_checkpoint(tmp_path)
+
+
+def test_weights_alone_cannot_be_resumed(run, tmp_path):
+    torch.save({"state_dict": run().model.state_dict()}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth' has no message_hub, meta"):
+        run(load_from=str(tmp_path / "weights.pth"), resume=True).train()
+
+
+def test_saves_wait_for_the_end_of_an_optimizer_step(run):
+    runner = run(
+        **{
+            "optim_wrapper.accumulative_counts": 3,
+            "train_cfg.max_iters": 10,
+        }
+    )
+    runner.train()
+    # due at 2, 4, 6, 8 and 10; steps end at 3, 6, 9 and 10
+    assert names(runner.work_dir) == ["iter_10.pth", "iter_3.pth", "iter_6.pth", "iter_9.pth"]
+    assert log_of(runner).count("saved after the next whole optimizer step") == 1
+
+
+def test_a_resumed_accumulation_equals_an_undisturbed_one(run, config):
+    anchors = copy.deepcopy(config.model.backbone.anchors)
+    for anchor in anchors:
+        anchor.drop_path_rate = 0.0  # a random state is no part of a checkpoint
+    changes = {
+        "optim_wrapper.accumulative_counts": 3,
+        "model.backbone.anchors": anchors,
+        "model.decode_head.dropout_ratio": 0.0,
+    }
+    whole = run(**changes, **{"train_cfg.max_iters": 6})
+    whole.train()
+    middle = Path(whole.work_dir, "iter_3.pth")  # was due at 2, in the middle of a step
+    resumed = run(**changes, **{"train_cfg.max_iters": 6}, load_from=str(middle), resume=True)
+    resumed.train()
+    expected = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_the_best_checkpoint_is_replaced_after_the_new_one_is_saved(run, monkeypatch):
+    runner = run(
+        **{
+            "default_hooks.checkpoint.save_best": "mIoU",
+            "default_hooks.checkpoint.rule": "greater",
+            "train_cfg.max_iters": 6,
+            "train_cfg.val_interval": 2,
+        }
+    )
+    scores = iter([0.1, 0.2, 0.3])
+    monkeypatch.setattr(
+        "mmsn.engine.loops.StitchEvaluators.evaluate", lambda self, size: {"mIoU": next(scores)}
+    )
+    seen = []
+    original = files.whole_file
+
+    def watch(path):
+        seen.append(names(runner.work_dir, "best_*"))
+        return original(path)
+
+    monkeypatch.setattr(files, "whole_file", watch)
+    runner.train()
+    first = next(i for i, found in enumerate(seen) if found)
+    assert all(seen[first:])
+    assert names(runner.work_dir, "best_*") == ["best_mIoU_iter_6.pth"]
+
+
+def test_a_remote_folder_keeps_its_own_backend():
+    from mmsn.engine import AtomicCheckpointHook
+
+    assert AtomicCheckpointHook(interval=1, out_dir="s3://bucket/x").backend_args is None
+    assert AtomicCheckpointHook(interval=1).backend_args == dict(backend="mmsn_whole_file")
