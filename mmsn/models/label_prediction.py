@@ -26,8 +26,10 @@ from torch.nn import functional as F
 
 # What ``LabelStep`` does in their place. A model that has its own (or a test that replaces one)
 # keeps its own way of predicting.
-_SEGMENTOR = ("test_step", "val_step", "_run_forward", "forward", "predict", "inference")
-_SEGMENTOR += ("whole_inference", "slide_inference", "encode_decode", "postprocess_result")
+_SEGMENTOR = (
+    *("test_step", "val_step", "_run_forward", "forward", "predict", "inference"),
+    *("whole_inference", "slide_inference", "encode_decode", "postprocess_result"),
+)
 _HEAD = ("predict", "predict_by_feat")
 
 
@@ -215,6 +217,7 @@ class ImageLogits:
     def labels(self, threshold: float | None = None) -> Tensor:
         """(1, H, W) labels: int64, or for a single channel 0 and 1 in the logits' type."""
         if self.channels == 1:
+            assert threshold is not None, "heads with one channel have a threshold"
             probability = self.full(0, 1)[0].sigmoid()
             return (probability > threshold).to(probability)
         if not self.streams():
