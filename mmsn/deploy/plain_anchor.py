@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.profile import build_on_meta
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
+from mmsn.models.opening import build
 from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey
 from mmsn.stitching.space import Tap
@@ -35,7 +35,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Raises:
         UserError: more than an anchor, or one that is no plain timm ViT in this model.
     """
-    network = build_on_meta(config)
+    network = build(config, "meta")
     backbone: StitchedViT = network.backbone
     stitch = backbone.stitch
     if len(backbone.space) > 1 or stitch.kind != "anchor":
@@ -121,6 +121,12 @@ def _leave_out_mmsn(config: Config) -> None:
             config[name] = dict(type=loop)
     hooks = config.get("custom_hooks", [])
     config.custom_hooks = [h for h in hooks if not str(h.get("type")).startswith("mmsn.")]
+    defaults = config.get("default_hooks", {})
+    for name, hook in list(defaults.items()):
+        if hook.get("type") == "mmsn.AtomicCheckpointHook":  # takes the options of mmengine's own
+            hook.type = "CheckpointHook"
+        elif str(hook.get("type")).startswith("mmsn."):
+            defaults.pop(name)
     for split in ("train", "val", "test"):
         if "mmsn." in str(config.get(f"{split}_dataloader", "")):
             for part in ("dataloader", "cfg", "evaluator"):

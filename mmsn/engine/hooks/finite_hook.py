@@ -25,7 +25,7 @@ from mmsn.registry import HOOKS
 class _Pass(NamedTuple):
     """One forward pass since the last optimizer step."""
 
-    stitch: int | None
+    stitches: tuple[int, ...]
     losses: dict[str, Tensor]
     images: list[str]
 
@@ -37,8 +37,8 @@ class _Pass(NamedTuple):
 class FiniteHook(Hook):
     """Look at losses and gradients before each optimizer step.
 
-    The message names iteration, stitch, the loss or the first weight, and the images since the step
-    before. Weights stay as they were, so the checkpoint before is good.
+    The message names iteration, stitches, the loss or the first weight, and the images since the
+    last step. Weights stay as they were, so the checkpoint before is good.
 
     Args:
         action: "stop" raises ``UserError``; "skip" leaves the step out, puts the statistics of
@@ -99,7 +99,7 @@ class FiniteHook(Hook):
         samples = kwargs.get("data_samples") or (args[1] if len(args) > 1 else ())
         self._passes.append(
             _Pass(
-                None if self._backbone is None else self._backbone.stitch.id,
+                tuple(s.id for s in self._backbone.training_stitches) if self._backbone else (),
                 dict(_detached(output)),
                 [str(getattr(sample, "img_path", "?")) for sample in samples],
             )
@@ -150,11 +150,11 @@ class FiniteHook(Hook):
         bad = [made for made in self._passes if made.bad_losses()] or self._passes
         losses = sorted({name for made in bad for name in made.bad_losses()})
         what = f"loss {', '.join(losses)}" if losses else f"the gradient of {weight}"
-        stitches = sorted({made.stitch for made in bad if made.stitch is not None})
+        stitches = sorted({stitch for made in bad for stitch in made.stitches})
         images = [image for made in bad for image in made.images]
         return (
             f"iteration {self._runner.iter + 1}, rank {get_rank()}: {what} is NaN or infinite, "
-            f"stitch {', '.join(map(str, stitches)) or 'unknown'}, "
+            f"stitches {', '.join(map(str, stitches)) or 'unknown'}, "
             f"images {', '.join(images) or 'unknown'}"
         )
 
