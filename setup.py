@@ -1,4 +1,4 @@
-"""The ``.mim`` folder that ``mim`` runs from; everything else about packaging is in pyproject.toml.
+"""The ``.mim`` folders that ``mim`` runs from; everything else of packaging is in pyproject.toml.
 
 Left out on purpose: metadata and dependencies, which need no code.
 """
@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 
 from setuptools import setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_py import build_py
 
@@ -42,25 +41,18 @@ class Build(build):
 
 
 class BuildPy(build_py):
-    """Modifications: adds ``mmsn/.mim``, where openmim looks. Editable installs need none."""
+    """Modifications: adds ``.mim`` in both places where ``mim`` looks. Editable installs need none.
+
+    openmim looks into ``mmsn/``. onedl-mim takes the first path of RECORD for the package folder.
+    pip sorts RECORD, and the script ``mmsn`` is in there as ``../../../bin/mmsn``, so the folder
+    for onedl-mim has a name that sorts before a dot.
+    """
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            copy_mim_content(Path(self.build_lib) / "mmsn" / ".mim")
+            for package in ("mmsn", "+mmsn"):
+                copy_mim_content(Path(self.build_lib) / package / ".mim")
 
 
-class BDistWheel(bdist_wheel):
-    """Modifications: adds ``.mim`` to the ``.dist-info`` folder, where onedl-mim looks.
-
-    onedl-mim takes the first path of RECORD for the package folder. pip sorts RECORD, and
-    ``mmsn-X.dist-info/`` sorts before ``mmsn/`` because ``-`` sorts before ``/``.
-    """
-
-    def write_wheelfile(self, wheelfile_base: str, *args: str, **kwargs: str) -> None:
-        super().write_wheelfile(wheelfile_base, *args, **kwargs)
-        if "editable_wheel" not in self.distribution.commands:
-            copy_mim_content(Path(wheelfile_base) / ".mim")
-
-
-setup(cmdclass={"build": Build, "build_py": BuildPy, "bdist_wheel": BDistWheel})
+setup(cmdclass={"build": Build, "build_py": BuildPy})

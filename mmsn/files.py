@@ -14,13 +14,14 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it takes that name if the block ends well.
 
     The temporary name is unique, so two processes may write the same file: the last one wins. It
-    keeps the suffix, because writers choose formats by it. Content reaches the disk before the
-    name does (``fsync``), so a power cut leaves no empty file either. If the block raises, the
-    temporary file is removed and ``path`` stays as it was.
+    keeps the suffix, because writers choose formats by it. With ``sync``, content reaches the disk
+    before the name does (``fsync``), so a power cut leaves no empty file either; that takes up to
+    tens of milliseconds, so files that come by the thousand and can be made again do without. If
+    the block raises, the temporary file is removed and ``path`` stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,10 +32,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield part
         # mkstemp lets the owner alone read; a result is as public as the user's umask says.
         part.chmod(0o666 & ~_umask())
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -50,9 +53,9 @@ def remove_leftovers(folder: str | Path, name: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes, sync: bool = True) -> None:
     """Write a file whole or not at all."""
-    with whole_file(path) as part:
+    with whole_file(path, sync) as part:
         part.write_bytes(data)
 
 

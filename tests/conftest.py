@@ -31,7 +31,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(
-            f"mmsn_tools_{name}", ROOT / "tools" / f"{name}.py"
+            f"mmsn_tools_{Path(name).name}", ROOT / "tools" / f"{name}.py"
         )
         assert spec is not None
         assert spec.loader is not None

@@ -1,24 +1,70 @@
-"""What the tools share: arguments, how these change a config, and how errors are shown.
+"""What the commands share: arguments, what these mean, and how errors are shown.
 
+Each argument that several commands take has one builder here, so one name has one meaning.
 Imports nothing heavy: ``-h`` answers at once, which matters because ``mim train`` asks for the
-help text before every run.
+help text before every run. What needs PyTorch is imported inside functions.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import traceback
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+STITCH_WORDS = "ids, or words: all, anchors, middle, sl, ls, lsl, sls"
+BUDGETS = (
+    "100G (FLOPs, that is multiply-accumulates, of the whole segmentor for one crop), 30%% (of "
+    "the most expensive stitch's) or 40Mparams"
+)
 
 
-def new_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with everything that train.py and test.py have in common, except the config."""
-    parser = argparse.ArgumentParser(description=description)
+class Parser(argparse.ArgumentParser):
+    """Modifications: an error is one line, and flags are never abbreviated.
+
+    An abbreviation would change its meaning when a command gets another flag.
+    """
+
+    def __init__(self, description: str | None = None, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(description=description, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"error: {message}; {self.prog} -h lists what is allowed\n")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse, after answering a shell that asks for completions."""
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return self.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"got {text!r}; give a whole number from 1")
+    return int(text)
+
+
+def stitch_name(text: str) -> int | str:
+    """An id, or a word that ``mmsn.stitching.resolve`` knows."""
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def add_model(parser: argparse.ArgumentParser, checkpoint: bool = True) -> None:
+    """Config, and checkpoint."""
     parser.add_argument("config", help="config file")
+    if checkpoint:
+        parser.add_argument("checkpoint", help="checkpoint file: .pth or .safetensors")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that changes a config as mmseg's own tools do."""
     parser.add_argument(
         "--work-dir",
         help="folder for logs and results (default: the config's work_dir, else ./work_dirs/NAME)",
@@ -41,21 +87,90 @@ def new_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--local_rank", "--local-rank", type=int, default=0, help="set by the pytorch launcher"
     )
-    return parser
+
+
+def add_stitch(
+    parser: Any, what: str, several: bool = True, default: Sequence[int | str] | None = None
+) -> None:
+    """``--stitch``: a list of names where ``several`` are allowed, else one name."""
+    one = "id, or a word that stands for one stitch, such as middle"
+    parser.add_argument(
+        "--stitch",
+        nargs="+" if several else None,
+        type=stitch_name,
+        default=default,
+        metavar="STITCH",
+        help=f"{what}: {STITCH_WORDS if several else one}",
+    )
+
+
+def add_budget(parser: Any, what: str, several: bool = True, default: str | None = None) -> None:
+    """``--budget``: texts here, ``Budget`` after ``prepare``; a list where ``several``."""
+    parser.add_argument(
+        "--budget",
+        nargs="+" if several else None,
+        default=default,
+        help=f"{what}: {BUDGETS}" + (f" (default: {default}%)" if default else ""),
+    )
+
+
+def add_latency_table(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--latency-table``, which makes budgets such as 25ms possible."""
+    parser.add_argument("--latency-table", metavar="FILE", help=f"{what}; allows --budget 25ms")
+
+
+def add_report(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--report``: what a benchmark measured."""
+    parser.add_argument("--report", metavar="FILE", help=f"pareto.json of a benchmark: {what}")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``: a name here, a ``torch.device`` after ``prepare``."""
+    parser.add_argument(
+        "--device", help="for example cuda:0 (default: cuda where there is one, else cpu)"
+    )
+
+
+def add_image_size(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--image-size H W``."""
+    parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=positive,
+        metavar=("H", "W"),
+        help=f"of the images (default: {default})",
+    )
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Import mmsn, and read ``budget`` and ``device`` before anything large is loaded."""
+    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
+    from mmsn.deploy import parse_budget
+    from mmsn.models import usable_device
+
+    budget = getattr(args, "budget", None)
+    if isinstance(budget, list):
+        args.budget = [parse_budget(text) for text in budget]
+    elif budget is not None:
+        args.budget = parse_budget(budget)
+    if "device" in args:
+        args.device = usable_device(args.device)
 
 
 def load_config(args: argparse.Namespace) -> Any:
-    """The mmengine ``Config`` that the common arguments ask for."""
+    """The mmengine ``Config`` that ``add_model`` and ``add_run`` ask for."""
     import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
-    from mmengine.config import Config, DictAction
+    from mmengine.config import DictAction
+    from mmsn.errors import UserError
+    from mmsn.models import read_config
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
         wrong = [word for word in args.cfg_options if "=" not in word]
         if wrong:
-            raise SystemExit(f"--cfg-options {' '.join(wrong)}: give KEY=VALUE, without spaces")
+            raise UserError(f"--cfg-options {' '.join(wrong)}: give KEY=VALUE, without spaces")
         # DictAction belongs to mmengine, so it reads the words only now, after the parsing
         reader = argparse.ArgumentParser(usage="--cfg-options KEY=VALUE ...")
         reader.add_argument("--cfg-options", nargs="+", action=DictAction)
@@ -76,30 +191,36 @@ def build_runner(cfg: Any) -> Any:
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Run a command and exit with what it returns.
+def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
+    """Run a command and exit with what it returns: the one place where errors become a line.
 
-    What mmsn itself refuses, and a file that is not there, is one line; any other error keeps its
-    traceback.
+    What the person at the keyboard can mend is one line on stderr and status 2: a ``UserError``,
+    packages that mmsn's import refuses, and a file that is not there. Any other exception is a
+    fault in the program, wherever it was raised, and keeps its traceback.
+
+    Args:
+        main: the command.
+        continues: calling the command again continues it, which is said when it is interrupted.
     """
     try:
         code = main()
+    except KeyboardInterrupt:
+        hint = "; run the same command again to continue" if continues else ""
+        print(f"stopped{hint}", file=sys.stderr)
+        raise SystemExit(130) from None
     except Exception as error:
-        if not _is_for_the_user(error):
+        if not isinstance(error, _mendable()):
             raise
-        text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
-        raise SystemExit(f"error: {text}") from None
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
     raise SystemExit(code)
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError):
-        return True
-    package = importlib.util.find_spec("mmsn")
-    if package is None or package.origin is None:
-        return False
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    refusals = (ValueError, LookupError, RuntimeError, OSError, ImportError)
-    return Path(package.origin).resolve().parent in raised_in.parents and isinstance(
-        error, refusals
+def _mendable() -> tuple[type[Exception], ...]:
+    # Looked up among what is imported: help and completion must not import mmsn, and where its
+    # import failed these are the modules that got as far.
+    names = (("mmsn.errors", "UserError"), ("mmsn.compat", "StackProblem"))
+    return (
+        FileNotFoundError,
+        *(getattr(sys.modules[module], name) for module, name in names if module in sys.modules),
     )

@@ -1,6 +1,6 @@
 """Benchmark the whole Pareto curve of a checkpoint: every stitch, shared work, a report.
 
-    python tools/benchmark.py CONFIG CHECKPOINT --work-dir DIR
+    mmsn benchmark CONFIG CHECKPOINT --work-dir DIR
 
 Interrupted or killed, the same command continues; DIR/pareto.partial.json can be read meanwhile.
 """
@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from _run_args import build_runner, load_config, new_parser, run
+from _run_args import (
+    Parser,
+    add_model,
+    add_run,
+    add_stitch,
+    build_runner,
+    load_config,
+    positive,
+    run,
+)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = new_parser(__doc__ or "")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument(
-        "--stitches",
-        nargs="+",
-        default=["all"],
-        help="ids, or words: all, anchors, middle, sl, ls, lsl, sls (default: all)",
-    )
-    parser.add_argument(
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
+    add_run(parser)
+    which = parser.add_mutually_exclusive_group()
+    add_stitch(which, "benchmark only these stitches", default=["all"])
+    which.add_argument(
         "--best-of",
         nargs=2,
         metavar=("REPORT", "K"),
@@ -36,9 +42,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="none",
         help="which stitches to time on this machine (default: none)",
     )
-    parser.add_argument("--chunk", type=int, default=50, help="images between savings (50)")
+    parser.add_argument(
+        "--chunk", type=positive, default=50, help="images between savings (default: %(default)s)"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision")
-    return parser.parse_args(argv)
+    args = parser.parse(argv)
+    if args.best_of and not (args.best_of[1].isascii() and args.best_of[1].isdigit()):
+        parser.error(f"argument --best-of: K is {args.best_of[1]!r}; give a whole number from 1")
+    return args
 
 
 def best_of(report_path: str, count: int) -> list[int]:
@@ -58,12 +69,9 @@ def best_of(report_path: str, count: int) -> list[int]:
 
 
 def set_test_loop(cfg: Any, args: argparse.Namespace) -> None:
-    words = [int(word) if word.isdigit() else word for word in args.stitches]
-    stitches: list[int | str] = words
+    stitches = args.stitch
     if args.best_of:
         path, count = args.best_of
-        if not count.isdigit():
-            raise SystemExit(f"error: --best-of REPORT {count}: K must be a whole number")
         stitches = best_of(path, int(count))
     cfg.load_from = args.checkpoint
     cfg.test_cfg = dict(
@@ -75,8 +83,8 @@ def set_test_loop(cfg: Any, args: argparse.Namespace) -> None:
     )
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
     cfg = load_config(args)
     set_test_loop(cfg, args)
     runner = build_runner(cfg)
@@ -90,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

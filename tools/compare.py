@@ -1,6 +1,6 @@
 """Compare exported files with PyTorch in float32: metric on the test data, and latency.
 
-    python tools/compare.py DIR/config.py DIR/model.safetensors model.onnx model-int8.onnx
+    mmsn compare DIR/config.py DIR/model.safetensors model.onnx model-int8.onnx
 
 All are timed in turns in one run, on one image of random pixels.
 """
@@ -8,37 +8,35 @@ All are timed in turns in one run, on one image of random pixels.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from _run_args import Parser, add_image_size, add_model, positive, prepare, run
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
+    parser.add_argument("files", nargs="+", help="what export wrote for one image size")
+    add_image_size(parser, "the sliding window, or the training crop")
+    parser.add_argument("--images", type=positive, help="stop after so many (default: all)")
+    parser.add_argument(
+        "--repeats", type=positive, default=20, help="timed passes (default: %(default)s)"
     )
-    parser.add_argument("config", help="config file of an extraction")
-    parser.add_argument("checkpoint", help="its weights: .pth or .safetensors")
-    parser.add_argument("files", nargs="+", help="what tools/export.py wrote for one image size")
-    parser.add_argument("--image-size", nargs=2, type=int, metavar=("H", "W"), help="that size")
-    parser.add_argument("--images", type=int, help="stop after so many (default: all)")
-    parser.add_argument("--repeats", type=int, default=20, help="timed passes (default: 20)")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
-
-    from mmsn.deploy import compare, load_stitch, open_exported
+    prepare(args)
+    from mmsn.deploy import compare, open_exported, open_stitch
     from mmsn.deploy.exporting import Logits, crop_size
 
-    try:
-        config, model = load_stitch(args.config, args.checkpoint)
-        size = tuple(args.image_size) if args.image_size else crop_size(config)
-        variants = {"PyTorch float32": Logits(model, size)}
-        variants |= {path: open_exported(path) for path in args.files}
-        results = compare(config, model, variants, size, args.images, args.repeats)
-    except (OSError, ValueError, LookupError, ImportError) as error:
-        raise SystemExit(f"error: {error}") from None
+    exported = {path: open_exported(path) for path in args.files}
+    model = open_stitch(args.config, args.checkpoint)
+    size = tuple(args.image_size) if args.image_size else crop_size(model.cfg)
+    variants = {"PyTorch float32": Logits(model, size)} | exported
+    results = compare(model.cfg, model, variants, size, args.images, args.repeats)
     first = results["PyTorch float32"]
     for name, result in results.items():
         path = Path(args.checkpoint) if result is first else Path(name)
@@ -52,4 +50,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,6 @@
-"""Everything on built-in data: make a dataset, train two ViTs, stitch them, draw the curve.
+"""Run everything on built-in data: make a dataset, train two ViTs, stitch them, draw the curve.
+
+    mmsn demo
 
 About five minutes on two CPU cores; a GPU is used where there is one. Interrupted, it continues
 when it is called again.
@@ -7,26 +9,27 @@ when it is called again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from _run_args import run
+from _run_args import Parser, prepare, run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "shapes"
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument(
-        "--work-dir", default="work_dirs/demo", help="folder for everything (%(default)s)"
+        "--work-dir", default="work_dirs/demo", help="folder for all results (default: %(default)s)"
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
-    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    prepare(args)
     from mmsn.datasets import generate_shapes
-    from mmsn.engine.recipe import Step, stitch_from_anchors
+    from mmsn.recipe import Step, stitch_from_anchors
 
     data = Path(args.work_dir) / "data"
     print(f"making the dataset in {data}")
@@ -48,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -1,69 +1,71 @@
-"""Take one stitch out of a supernet as a small model, or several as a smaller supernet.
+"""Extract one stitch of a supernet as a small model, or several as a smaller supernet.
 
-    python tools/extract.py CONFIG CHECKPOINT --stitch 25 --out DIR
+    mmsn extract CONFIG CHECKPOINT --stitch 25 --out DIR
 
-DIR receives config.py and model.safetensors, which mmseg.apis.init_model, tools/test.py and
-tools/export.py take like any config and checkpoint.
+DIR receives config.py and model.safetensors, which mmsn.models.open_segmentor, mmsn test and
+mmsn export take like any config and checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+
+from _run_args import (
+    Parser,
+    add_budget,
+    add_latency_table,
+    add_model,
+    add_report,
+    add_stitch,
+    prepare,
+    run,
+)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="config file of the supernet")
-    parser.add_argument("checkpoint", help="its weights: .pth or .safetensors")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--stitch", nargs="+", type=int, metavar="ID", help="the stitches to keep")
-    which.add_argument(
-        "--budget",
-        nargs="+",
-        help="the best stitch within each: 100G (GFLOPs, as multiply-accumulates, of the whole "
-        "segmentor), 30%% (of the dearest), 40Mparams, 25ms",
-    )
-    parser.add_argument("--report", help="pareto.json, by whose metric --budget finds the best")
-    parser.add_argument(
-        "--latency-table", metavar="FILE", help="of the device it is for, with budgets in ms"
-    )
+    add_stitch(which, "the stitches to keep")
+    add_budget(which, "the best stitch within each budget")
+    add_report(parser, "the best stitch is the one with the best metric")
+    add_latency_table(parser, "measured on the device that the model is for")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--plain",
         action="store_true",
         help="an anchor as a model of mmseg and timm alone, without mmsn: writes model.pth",
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
-    from mmsn.deploy import LatencyTable, StitchMenu, extract, load, plain, save
-    from mmsn.deploy.profile import build_on_meta
+    prepare(args)
+    from mmsn.deploy import LatencyTable, StitchMenu, extract, plain, save
     from mmsn.evaluation import ParetoReport
+    from mmsn.models import build, read_config
+    from mmsn.state_dict import read_checkpoint
 
-    try:
-        config, state, meta = load(args.config, args.checkpoint)
-        stitches = args.stitch
-        if args.budget:
-            menu = StitchMenu(
-                build_on_meta(config),
-                ParetoReport.load(args.report) if args.report else None,
-                LatencyTable.load(args.latency_table) if args.latency_table else None,
-                force=True,  # the model leaves for the device of the table
-            )
-            chosen = [menu.select(budget) for budget in args.budget]
-            print(*chosen, sep="\n")
-            stitches = [selection.stitch.id for selection in chosen]
-        small, weights = extract(config, state, stitches)
-        if args.plain:
-            small, weights = plain(small, weights)
-        path = save(args.out, small, weights, meta)
-    except (OSError, ValueError, LookupError) as error:
-        raise SystemExit(f"error: {error}") from None
+    config = read_config(args.config)
+    menu = StitchMenu(
+        build(config, "meta"),
+        ParetoReport.load(args.report) if args.report else None,
+        LatencyTable.load(args.latency_table) if args.latency_table else None,
+        force=True,  # the model leaves for the device of the table
+    )
+    if args.budget:
+        chosen = [menu.select(budget) for budget in args.budget]
+        print(*chosen, sep="\n")
+        stitches = [selection.stitch.id for selection in chosen]
+    else:
+        stitches = list(menu.resolve(args.stitch))
+    state, meta = read_checkpoint(args.checkpoint)
+    small, weights = extract(config, state, stitches)
+    if args.plain:
+        small, weights = plain(small, weights)
+    path = save(args.out, small, weights, meta)
     before, after = (sum(t.numel() for t in each.values()) / 1e6 for each in (state, weights))
     print(
         f"{path}: {after:.4g} M of {before:.4g} M parameters, {path.stat().st_size / 1e6:.4g} MB; "
@@ -72,4 +74,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,46 +1,45 @@
 """Serve a page with an image, a slider over the budget, and the curve.
 
 pip install "mmsn[demo]"
-python tools/gradio_demo.py CONFIG CHECKPOINT --report work_dirs/NAME/pareto.json
+mmsn gradio-demo CONFIG CHECKPOINT --report work_dirs/NAME/pareto.json
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+
+from _run_args import Parser, add_device, add_model, add_report, prepare, run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
+    add_report(parser, "for the curve and the best stitches")
+    add_device(parser)
+    parser.add_argument(
+        "--port", type=int, default=7860, help="port on this machine (default: %(default)s)"
     )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument("--report", help="its pareto.json, for the curve and the best stitches")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    parser.add_argument("--port", type=int, default=7860, help="on this machine (%(default)s)")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmseg imports
-    import torch
+    prepare(args)
+    from mmsn.errors import UserError
 
     try:
-        from mmsn.deploy.gradio_page import build_page
-        from mmsn.deploy.infer import open_model
+        import gradio  # noqa: F401  # only to know whether it is installed
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name} is not installed: pip install 'mmsn[demo]'") from None
+        raise UserError(f"{error.name} is not installed: pip install 'mmsn[demo]'") from None
+    from mmsn.deploy.gradio_page import build_page
     from mmsn.evaluation import ParetoReport
+    from mmsn.models import open_segmentor
 
-    try:
-        report = ParetoReport.load(args.report) if args.report else None
-        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        page = build_page(open_model(args.config, args.checkpoint, device), report)
-    except (LookupError, OSError, ValueError) as error:
-        raise SystemExit(" ".join(str(error).split())) from None
+    report = ParetoReport.load(args.report) if args.report else None
+    page = build_page(open_segmentor(args.config, args.checkpoint, args.device), report)
     page.launch(server_name="127.0.0.1", server_port=args.port)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

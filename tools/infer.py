@@ -1,6 +1,6 @@
 """Run images or videos within a budget, and paint classes, or depth, over them.
 
-    python tools/infer.py CONFIG CHECKPOINT INPUT --budget 30% --out painted
+    mmsn infer CONFIG CHECKPOINT INPUT --budget 30% --out painted
 
 INPUT is an image, a video or a folder. Finished files are skipped: the same command continues.
 """
@@ -8,65 +8,72 @@ INPUT is an image, a video or a folder. Finished files are skipped: the same com
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+
+from _run_args import (
+    Parser,
+    add_budget,
+    add_device,
+    add_latency_table,
+    add_model,
+    add_report,
+    add_stitch,
+    prepare,
+    run,
+)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.replace("%", "%%"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
     parser.add_argument("input", help="image, video or folder")
-    parser.add_argument("--out", default="painted", help="folder to write (%(default)s)")
+    parser.add_argument("--out", default="painted", help="folder to write (default: %(default)s)")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--budget",
-        default="100%",
-        help="100G (FLOPs: multiply-accumulates of the whole segmentor for one crop), 30%% (of the "
-        "dearest stitch's), 40Mparams, or 25ms with --latency (default: 100%%)",
-    )
-    choice.add_argument("--stitch", type=int, metavar="ID", help="this stitch instead")
-    parser.add_argument("--report", help="a pareto.json: take the best measured stitch")
-    parser.add_argument("--latency", metavar="TABLE", help="a latency table of this device")
-    parser.add_argument("--device", help="default: cuda where there is one, else cpu")
-    return parser.parse_args(argv)
+    add_budget(choice, "run the best stitch within this budget", several=False, default="100%")
+    add_stitch(choice, "run this stitch", several=False)
+    add_report(parser, "the best stitch is the one with the best metric")
+    add_latency_table(parser, "measured on this device")
+    add_device(parser)
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmseg imports
-    import torch
+    prepare(args)
     from rich.progress import Progress
 
     from mmsn.deploy import LatencyTable, StitchMenu
-    from mmsn.deploy.infer import count_frames, find_inputs, find_outputs, open_model, paint_file
+    from mmsn.deploy.infer import count_frames, find_inputs, find_outputs, paint_file
+    from mmsn.errors import UserError
     from mmsn.evaluation import ParetoReport
+    from mmsn.models import build, open_segmentor, read_config
 
-    try:
-        files = find_outputs(find_inputs(args.input), args.out)
-        report = ParetoReport.load(args.report) if args.report else None
-        table = LatencyTable.load(args.latency) if args.latency else None
-        device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = open_model(args.config, args.checkpoint, device)
-        budget = args.budget if args.stitch is None else args.stitch
-        print(StitchMenu(model, report, table).set(budget))
-        faults: list[str] = []
-        left = {source: target for source, target in files.items() if not target.exists()}
-        with Progress(transient=True) as progress:
-            task = progress.add_task("frames", total=sum(map(count_frames, left)))
-            for source, target in left.items():
-                try:
-                    paint_file(model, source, target, lambda: progress.advance(task))
-                except ValueError as error:  # the others may be whole
-                    faults.append(str(error))
-    except (LookupError, OSError, ValueError) as error:
-        raise SystemExit(" ".join(str(error).split())) from None
+    files = find_outputs(find_inputs(args.input), args.out)
+    report = ParetoReport.load(args.report) if args.report else None
+    table = LatencyTable.load(args.latency_table) if args.latency_table else None
+    config = read_config(args.config)
+    network = build(config, "meta")  # the stitch is chosen before weights are loaded
+    menu = StitchMenu(network, report, table, force=True)
+    if table is not None:
+        table.check(network, menu.image_size, device=args.device)
+    selection = menu.select(args.budget if args.stitch is None else menu.one(args.stitch))
+    print(selection)
+    model = open_segmentor(config, args.checkpoint, args.device)
+    model.backbone.set_stitch(selection.stitch.id)
+    faults: list[str] = []
+    left = {source: target for source, target in files.items() if not target.exists()}
+    with Progress(transient=True) as progress:
+        task = progress.add_task("frames", total=sum(map(count_frames, left)))
+        for source, target in left.items():
+            try:
+                paint_file(model, source, target, lambda: progress.advance(task))
+            except UserError as error:  # the others may be readable
+                faults.append(str(error))
     painted, there = len(left) - len(faults), len(files) - len(left)
-    print(f"{painted} files painted, {there} were there; see {args.out}")
+    print(f"{painted} files painted, {there} were there already; see {args.out}")
     if faults:
-        raise SystemExit(f"{len(faults)} files were left out: {'; '.join(faults)}")
+        raise UserError(f"{len(faults)} files were skipped: {'; '.join(faults)}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, continues=True)

@@ -1,6 +1,6 @@
-"""Train anchors alone, stitch them, fine-tune and evaluate: the whole way to a curve.
+"""Train anchors alone, stitch them, fine-tune and evaluate: from anchors to a curve.
 
-    python tools/stitch.py --anchors SMALL.py LARGE.py --stitched STITCHED.py --work-dir DIR
+    mmsn stitch --anchors SMALL.py LARGE.py --stitched STITCHED.py --work-dir DIR
 
 A finished step is not repeated, and an interrupted one continues: run the same command again.
 """
@@ -8,20 +8,19 @@ A finished step is not repeated, and an interrupted one continues: run the same 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
-from _run_args import run
+from _run_args import Parser, prepare, run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument(
         "--anchors",
         nargs="+",
         required=True,
         metavar="CONFIG",
-        help="the anchors' own trainings, from cheap to dear",
+        help="the anchors' own trainings, smallest to largest",
     )
     parser.add_argument(
         "--stitched", required=True, metavar="CONFIG", help="the stitched network's training"
@@ -33,14 +32,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="CONFIG",
         help="further trainings to compare with, for example linear probes",
     )
-    parser.add_argument("--work-dir", required=True, help="folder for everything")
-    return parser.parse_args(argv)
+    parser.add_argument("--work-dir", required=True, help="folder for all results")
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
-    import mmsn  # noqa: F401  # first: it prepares what mmengine and mmseg import
-    from mmsn.engine.recipe import Step, stitch_from_anchors
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    prepare(args)
+    from mmsn.recipe import Step, stitch_from_anchors
 
     stitch_from_anchors(
         anchors=[Step.from_file(path) for path in args.anchors],
@@ -51,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

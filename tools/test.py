@@ -1,30 +1,33 @@
-"""Test a checkpoint: python tools/test.py CONFIG CHECKPOINT [--stitch all]."""
+"""Test a checkpoint: by the config's own test loop, or the stitches or budgets that are named.
+
+mmsn test CONFIG CHECKPOINT --stitch anchors 25
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from _run_args import build_runner, load_config, new_parser, run
+from _run_args import (
+    Parser,
+    add_budget,
+    add_model,
+    add_run,
+    add_stitch,
+    build_runner,
+    load_config,
+    prepare,
+    run,
+)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = new_parser("Test a segmentor.")
-    parser.add_argument("checkpoint", help="checkpoint file")
-    parser.add_argument(
-        "--stitch",
-        nargs="+",
-        metavar="ID",
-        help="evaluate these stitches of a supernet, e.g. 0 25 1, or 'all'; without it the "
-        "config's own test loop runs",
-    )
-    parser.add_argument(
-        "--budget",
-        nargs="+",
-        help="evaluate the dearest stitch within each budget: 100G (FLOPs, that is "
-        "multiply-accumulates of the whole segmentor for one crop), 30%% (of the dearest stitch's) "
-        "or 40Mparams",
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser)
+    add_run(parser)
+    add_stitch(parser, "evaluate these stitches")
+    add_budget(parser, "evaluate the most expensive stitch within each budget")
     parser.add_argument("--out", help="folder for the predictions")
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument("--show-dir", help="folder for painted predictions")
@@ -32,31 +35,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--wait-time", type=float, default=2, help="seconds to show each prediction (default: 2)"
     )
     parser.add_argument("--tta", action="store_true", help="test-time augmentation")
-    args = parser.parse_args(argv)
-    try:
-        args.stitch = parse_stitches(args.stitch)
-    except ValueError as error:
-        parser.error(str(error))
-    return args
-
-
-def parse_stitches(words: list[str] | None) -> str | list[int] | None:
-    """``['0', '25']`` to ``[0, 25]``; ``['all']`` to ``'all'``; ``None`` stays."""
-    if words is None:
-        return None
-    if words == ["all"]:
-        return "all"
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise ValueError(
-            f"argument --stitch: got {' '.join(words)!r}; give ids (0 25 1) or the one word all"
-        )
-    return [int(word) for word in words]
+    return parser.parse(argv)
 
 
 def set_visualization(cfg: Any, show: bool, show_dir: str | None, wait_time: float) -> None:
     hook = cfg.get("default_hooks", {}).get("visualization")
     if hook is None:
-        raise SystemExit(
+        raise _user_error(
             "--show and --show-dir need default_hooks.visualization in the config, e.g. "
             "dict(type='SegVisualizationHook')"
         )
@@ -70,8 +55,8 @@ def set_visualization(cfg: Any, show: bool, show_dir: str | None, wait_time: flo
 
 def set_tta(cfg: Any) -> None:
     for key in ("tta_pipeline", "tta_model"):
-        if not cfg.get(key):  # None: a base's pipeline that does not serve
-            raise SystemExit(f"--tta needs {key} in the config")
+        if not cfg.get(key):  # None: a base's pipeline that does not apply
+            raise _user_error(f"--tta needs {key} in the config: add it")
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.tta_model.module = cfg.model
     cfg.model = cfg.tta_model
@@ -82,7 +67,7 @@ def set_output(cfg: Any, out: str) -> None:
     evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
     writers = [evaluator for evaluator in evaluators if evaluator.type != "mmsn.DepthMetric"]
     if not writers:
-        raise SystemExit(
+        raise _user_error(
             "--out writes label maps, but this config predicts depth alone: "
             "tools/depth_pictures.py shows that"
         )
@@ -91,8 +76,15 @@ def set_output(cfg: Any, out: str) -> None:
         evaluator.keep_results = True
 
 
-def main() -> None:
-    args = parse_args()
+def _user_error(message: str) -> Exception:
+    from mmsn.errors import UserError
+
+    return UserError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    prepare(args)
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -103,7 +95,9 @@ def main() -> None:
         set_output(cfg, args.out)
     if args.stitch is not None or args.budget is not None:
         cfg.test_cfg = dict(
-            type="mmsn.ParetoTestLoop", stitches=args.stitch or [], budgets=args.budget or []
+            type="mmsn.ParetoTestLoop",
+            stitches=args.stitch or [],
+            budgets=[str(budget) for budget in args.budget or []],  # a config holds plain data
         )
     build_runner(cfg).test()
 

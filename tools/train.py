@@ -1,24 +1,31 @@
-"""Train a segmentor: python tools/train.py CONFIG, or mim train mmsn CONFIG."""
+"""Train a segmentor.
+
+mmsn train CONFIG
+mim train mmsn CONFIG
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from _run_args import build_runner, load_config, new_parser, run
+from _run_args import Parser, add_model, add_run, build_runner, load_config, run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = new_parser("Train a segmentor.")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_model(parser, checkpoint=False)
+    add_run(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the latest checkpoint in the work dir, or the config's load_from",
+        help="continue from the latest checkpoint in the work dir, or from the config's load_from",
     )
     parser.add_argument(
         "--amp", action="store_true", help="automatic mixed precision (needs an accelerator)"
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def set_amp(cfg: Any) -> None:
@@ -26,7 +33,9 @@ def set_amp(cfg: Any) -> None:
     if wrapper == "AmpOptimWrapper":
         return
     if wrapper != "OptimWrapper":
-        raise SystemExit(
+        from mmsn.errors import UserError
+
+        raise UserError(
             f"--amp needs optim_wrapper.type 'OptimWrapper' or 'AmpOptimWrapper' in the config, "
             f"not {wrapper!r}"
         )
@@ -34,8 +43,8 @@ def set_amp(cfg: Any) -> None:
     cfg.optim_wrapper.loss_scale = "dynamic"
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     cfg = load_config(args)
     if args.amp:
         set_amp(cfg)

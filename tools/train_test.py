@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import argparse
 
-from _run_args import load_config, new_parser, run
+from _run_args import Parser, add_model, add_run, load_config, run
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = new_parser("Train a config to its end, or continue it, then evaluate it.")
+    parser = Parser(__doc__)
+    add_model(parser, checkpoint=False)
+    add_run(parser)
     parser.add_argument("--seed", type=int, help="of everything random (default: the config's)")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     config = load_config(args)
     from pathlib import Path
 
-    from mmsn.engine.recipe import Step, train_and_test
+    from mmsn.recipe import Step, train_and_test
 
     if args.seed is not None:
         config.randomness = dict(seed=args.seed)
@@ -36,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

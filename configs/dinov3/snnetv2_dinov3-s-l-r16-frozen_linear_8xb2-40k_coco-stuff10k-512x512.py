@@ -11,7 +11,7 @@ model = dict(
     backbone=dict(
         anchors=_base_.anchors,
         img_size=512,
-        out_indices=_base_.out_indices,
+        out_indices=_base_.out_indices[-1:],
         rank=_base_.rank,
         freeze_anchors=True,
     ),

@@ -1,10 +1,9 @@
-"""Two habits of the dataset writers: files appear whole, and a folder remembers its recipe."""
+"""What the dataset writers share: encoding of images, and a folder that records its recipe."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmsn.errors import UserError
+from mmsn.files import write_text
 
 Progress = Callable[[int, int], None]
 """Called after every item with (items done, items in all)."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write through a temporary file and a rename, so that `path` is never half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def encode(array: NDArray[np.uint8] | NDArray[np.uint16], suffix: str) -> bytes:
@@ -48,7 +38,8 @@ def encode(array: NDArray[np.uint8] | NDArray[np.uint16], suffix: str) -> bytes:
 def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
     """Record how `root` is filled, in `root/recipe.json`, so that only the same recipe continues.
 
-    Raises UserError where the folder was filled by another recipe.
+    Raises:
+        UserError: the folder was filled by another recipe.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / "recipe.json"
@@ -61,4 +52,4 @@ def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
             asked = ", ".join(f"{k}={wanted.get(k)!r}" for k in differing)
             raise UserError(f"{root} holds {there}, asked is {asked}; remove it or name another")
     else:
-        write_whole(path, (json.dumps(wanted, indent=1) + "\n").encode())
+        write_text(path, json.dumps(wanted, indent=1) + "\n")

@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsn.errors import UserError
+from mmsn.files import write_bytes
 
-from .files import Progress, claim_folder, encode, write_whole
+from .files import Progress, claim_folder, encode
 from .nyuv2_mapping import NUM_NAMES, OWN_CLASS, mapping40
 
 IMAGE_SHAPE = (3, 640, 480)
@@ -85,13 +86,15 @@ def convert_nyuv2(
             image = out / f"images/{i + 1:04d}{image_suffix}"
             labels = out / f"labels40/{i + 1:04d}.png"
             if not (image.exists() and labels.exists()):
-                write_whole(image, encode(file["images"][i].transpose(2, 1, 0), image_suffix))
-                write_whole(labels, encode(_to40(file["labels"][i].T, table, i + 1), ".png"))
+                pixels = encode(file["images"][i].transpose(2, 1, 0), image_suffix)
+                write_bytes(image, pixels, sync=False)
+                classes = encode(_to40(file["labels"][i].T, table, i + 1), ".png")
+                write_bytes(labels, classes, sync=False)
                 written += 1
             if progress:
                 progress(i + 1, total)
     for name, numbers in lists.items():
-        write_whole(out / f"{name}.txt", "".join(f"{n:04d}\n" for n in numbers).encode())
+        write_bytes(out / f"{name}.txt", "".join(f"{n:04d}\n" for n in numbers).encode())
     return Converted(len(lists["train"]), len(lists["test"]), written, total - written)
 
 
@@ -166,14 +169,12 @@ def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
 def open_mat(path: str | Path) -> Iterator[Any]:
     """The official file, open for reading.
 
-    Raises ImportError without h5py, FileNotFoundError, and UserError for another kind of file.
+    Raises FileNotFoundError, and UserError for another kind of file or without h5py.
     """
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(
-            "reading nyu_depth_v2_labeled.mat needs h5py: pip install h5py"
-        ) from error
+        raise UserError("reading nyu_depth_v2_labeled.mat needs h5py: pip install h5py") from error
     _require(path, "download it from " + PAGE)
     try:
         file = h5py.File(path, "r")

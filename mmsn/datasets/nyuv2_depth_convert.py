@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmsn.errors import UserError
+from mmsn.files import write_bytes
 
-from .files import Progress, claim_folder, encode, write_whole
+from .files import Progress, claim_folder, encode
 from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat
 
 FOLDERS = {"depths": "depths", "rawDepths": "raw_depths"}
@@ -66,7 +67,8 @@ def convert_nyuv2_depths(
                             f"{key} of image {i + 1} in {mat} cannot be read ({error}); "
                             "download the file again"
                         ) from error
-                    write_whole(path, encode(to_millimeters(meters, f"{key} {i + 1}"), ".png"))
+                    depth = encode(to_millimeters(meters, f"{key} {i + 1}"), ".png")
+                    write_bytes(path, depth, sync=False)
                 written += 1
             if progress:
                 progress(i + 1, total)
@@ -119,7 +121,7 @@ def convert_nyuv2_raw(
                 if not all(path.exists() for path, *_ in targets):
                     contents = [check(_read(root, split, item)) for _, item, check in targets]
                     for (path, *_), content in zip(targets, contents, strict=True):
-                        write_whole(path, content)
+                        write_bytes(path, content, sync=False)
                     written += 1
                 counts[split] += 1
             except _Broken as error:

@@ -14,9 +14,10 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 
 from mmsn.errors import UserError
+from mmsn.files import write_bytes
 from mmsn.registry import DATASETS
 
-from .files import Progress, claim_folder, encode, write_whole
+from .files import Progress, claim_folder, encode
 from .shapes_render import CLASSES, Scene, render
 
 PALETTE = (
@@ -65,7 +66,7 @@ def generate_shapes(
                 # a generator per image: its content does not depend on which others are drawn
                 rng = np.random.default_rng((seed, split, number))
                 for folder, array in zip((images, labels), render(rng, size, scene), strict=True):
-                    write_whole(folder / name, encode(array, ".png"))
+                    write_bytes(folder / name, encode(array, ".png"), sync=False)
                 made += 1
             done += 1
             if progress:

@@ -1,10 +1,10 @@
-"""From supernet to product: choosing a stitch at run time, or taking one away as a small model."""
+"""From supernet to product: choosing a stitch at run time, or extracting one as a small model."""
 
 from mmsn.deploy.budget import Budget, BudgetError, parse_budget
 from mmsn.deploy.comparison import Comparison, compare
 from mmsn.deploy.controller import LatencyController
-from mmsn.deploy.exporting import export, load_stitch, open_exported, quantize
-from mmsn.deploy.extraction import extract, load, save
+from mmsn.deploy.exporting import export, open_exported, quantize
+from mmsn.deploy.extraction import extract, open_stitch, save
 from mmsn.deploy.menu import Selection, StitchMenu, select, use_budget
 from mmsn.deploy.plain_anchor import plain
 from mmsn.evaluation.latency import LatencyTable
@@ -20,9 +20,8 @@ __all__ = [
     "compare",
     "export",
     "extract",
-    "load",
-    "load_stitch",
     "open_exported",
+    "open_stitch",
     "parse_budget",
     "plain",
     "quantize",

@@ -16,7 +16,7 @@ from mmsn.errors import UserError
 
 Kind = Literal["id", "macs", "percent", "latency", "params"]
 
-# by kind: the unit as it is written, and how many MACs, percent, ms or parameters it stands for
+# by kind: the unit as it is written, and how many MACs, percent, ms or parameters one of it is
 UNITS: dict[Kind, tuple[str, int]] = {
     "macs": ("G", 10**9),
     "percent": ("%", 1),
@@ -24,8 +24,8 @@ UNITS: dict[Kind, tuple[str, int]] = {
     "params": ("Mparams", 10**6),
 }
 FORMS = (
-    "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the dearest stitch's FLOPs), "
-    "'25ms' or '40Mparams'"
+    "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the most expensive stitch's "
+    "FLOPs), '25ms' or '40Mparams'"
 )
 _TEXT = re.compile(
     r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*(G|%|ms|Mparams)", re.IGNORECASE
@@ -65,11 +65,11 @@ class Budget:
         """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
 
         Raises:
-            BudgetError: below the cheapest or above the dearest, with the range between them.
+            BudgetError: below the cheapest or above the most expensive stitch, with the range.
         """
         low, high = min(costs), max(costs)
         if not low <= self.limit <= high:
-            where = "below the cheapest" if self.limit < low else "above the dearest"
+            where = "below the cheapest" if self.limit < low else "above the most expensive"
             unit, scale = UNITS[self.kind]
             ends = _round(low / scale, math.ceil), _round(high / scale, math.floor)
             if float(ends[0]) > float(ends[1]):  # there is one cost, and four digits are too few

@@ -1,7 +1,7 @@
-"""What lower precision costs and gains: metric and latency of exported files against PyTorch.
+"""Compare exported files with PyTorch: metric and latency, to judge lower precision.
 
-Every variant sees the same images through mmseg's own preprocessing, sliding windows and metrics;
-only the pass over a batch is its own. Passes are timed in turns, on one crop of random pixels.
+Every variant gets the same images through mmseg's own preprocessing, sliding windows and metrics;
+only the pass over a batch differs. Passes are timed in turns, on one crop of random pixels.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _with_pass(model: Any, run: Callable[[Tensor], Tensor], image_size: tuple[in
     def encode_decode(image: Tensor, metas: Any) -> Tensor:
         if tuple(image.shape[2:]) != image_size:
             raise UserError(
-                f"an image of {tuple(image.shape[2:])} meets variants for {image_size} alone: "
+                f"an image has size {tuple(image.shape[2:])}, but the files are for {image_size}: "
                 "export them for that size, or set model.test_cfg to mode 'slide' with crop_size"
             )
         return run(image)

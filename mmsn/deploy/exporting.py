@@ -15,20 +15,17 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from mmengine.config import Config
-from mmengine.model.utils import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mmsn.deploy.extraction import extract, load
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT
+from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -61,36 +58,6 @@ class Logits(nn.Module):
         return logits.float()
 
 
-def build(config: Config, weights: Mapping[str, Tensor]) -> Any:
-    """The segmentor of a config with these weights, in evaluation mode, on the CPU."""
-    init_default_scope(config.get("default_scope", "mmseg"))
-    model = revert_sync_batchnorm(MODELS.build(config.model))
-    model.load_state_dict(weights)
-    return model.eval()
-
-
-def load_stitch(
-    config: str | Path, checkpoint: str | Path, stitch: int | None = None
-) -> tuple[Config, Any]:
-    """Config and segmentor of one stitch, from the files of a supernet or of an extraction.
-
-    Raises:
-        UserError: several stitches, and none is named.
-    """
-    loaded, weights, meta = load(config, checkpoint)
-    if stitch is not None:
-        loaded, weights = extract(loaded, weights, [stitch])
-    model = build(loaded, weights)
-    stitches = model.backbone.space.ids if isinstance(model.backbone, StitchedViT) else ()
-    if len(stitches) > 1:
-        raise UserError(
-            f"the config has {len(stitches)} stitches, of which one is wanted: name it with "
-            "--stitch"
-        )
-    model.cfg, model.dataset_meta = loaded, meta
-    return loaded, model
-
-
 def crop_size(config: Config) -> tuple[int, int]:
     """(height, width) that a segmentor sees: its sliding window, or its training crop."""
     size = config.model.get("test_cfg", {}).get("crop_size") or config.model.backbone.img_size
@@ -111,8 +78,7 @@ def export(
             matrix products, 8 bits per weight and per activation.
 
     Raises:
-        UserError: a combination that is not supported, or an empty image.
-        ImportError: packages for ONNX are missing.
+        UserError: a combination that is not supported, an empty image, or missing packages.
     """
     path = Path(path)
     check_request(path, precision)
@@ -129,21 +95,23 @@ def export(
         )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pt2":
-        torch.export.save(program, path)
+        with whole_file(path) as part:
+            torch.export.save(program, part)
     elif precision == "int8":
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, model, whole)
-            quantize(whole, path)
+            quantize(whole, part)
     else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not through a temporary name: above 2 GB, a second file is written that is named after it.
         _write_onnx(program, images, model, path)
     return path
 
 
 def check_request(path: Path, precision: Precision) -> None:
-    """Raise UserError or ImportError where ``export`` could not write such a file."""
+    """Raise UserError where ``export`` could not write such a file."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"file {str(path)!r} ends with none of {SUFFIXES}: name its format so")
     if precision not in get_args(Precision):
@@ -163,20 +131,19 @@ def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        UserError: a file of another kind.
-        ImportError: packages for ONNX are missing.
+        UserError: a file of another kind, or packages for ONNX are missing.
     """
     path = Path(path)
     is_onnx = path.suffix != ".pt2"
     if is_onnx:
         _need_onnx()
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} does not exist: name a file of tools/export.py")
+        raise FileNotFoundError(f"{str(path)!r} does not exist: give an exported file")
     try:
         return _open_onnx(path) if is_onnx else torch.export.load(path).module()
     except Exception as error:  # whatever bytes a file holds, the reason names the file
         raise UserError(
-            f"{str(path)!r} is no file of tools/export.py ({type(error).__name__})"
+            f"{str(path)!r} is not a file that tools/export.py wrote ({type(error).__name__})"
         ) from error
 
 
@@ -192,7 +159,7 @@ def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 def _need_onnx() -> None:
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
-        raise ImportError(
+        raise UserError(
             f'ONNX needs {" and ".join(missing)}, not installed here: pip install "mmsn[export]"'
         )
 
@@ -230,7 +197,7 @@ def _fix_layouts(program: Any) -> None:
 
 def _describe(model: Any) -> dict[str, str]:
     """How to prepare an image, and what the classes are, as JSON by name."""
-    cfg = getattr(model, "cfg", None)  # as mmseg's init_model leaves it
+    cfg = getattr(model, "cfg", None)  # as open_segmentor and init_model leave it
     prepare = cfg.model.get("data_preprocessor", {}) if cfg else {}
     facts = {name: prepare[name] for name in ("mean", "std", "bgr_to_rgb") if name in prepare}
     classes = (getattr(model, "dataset_meta", None) or {}).get("classes")

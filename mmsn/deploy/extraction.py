@@ -1,9 +1,9 @@
-"""A stitch, or a few, out of a supernet: a config of their own and only the weights they use.
+"""Extract one or several stitches of a supernet: a smaller config, and only the weights they use.
 
-Low-rank updates are merged, and what training alone needs is gone: auxiliary heads, the feature
-levels that only they read, the names of pretrained weights. The result is the same backbone class
-with ``stitches=[...]``, so it is tested, trained on, extracted from and exported as any other.
-``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
+Low-rank updates are merged. What only training needs is left out: auxiliary heads, the feature
+levels that only they read, and the names of pretrained weights. The result has the same backbone
+class with ``stitches=[...]``, so it can be tested, trained, extracted from and exported like any
+other. ``plain_anchor.py`` turns an anchor further into a model that needs no mmsn.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.profile import build_on_meta
+from mmsn.deploy.menu import StitchMenu
 from mmsn.errors import UserError
+from mmsn.files import write_text
 from mmsn.models import StitchedViT
+from mmsn.models.opening import build, check_weights, open_segmentor, read_config, with_weights
 from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchingLayer
@@ -57,42 +59,16 @@ def extract(
             f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
-    whole = build_on_meta(config)
-    check_weights(whole, state)
+    whole = build(config, "meta")
+    check_weights(whole, state)  # first: below, what the smaller network lacks would go unnoticed
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
-    network = build_on_meta(smaller)
+    network = build(smaller, "meta")
     weights = {name: state[name].detach() for name in network.state_dict()}
     for key in network.backbone.layer_keys:
         name = f"backbone.stitching_layers.{layer_name(key)}."
         own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         weights[f"{name}weight"] = _merged(whole.backbone.layer(key), own)
     return smaller, {name: value.cpu().contiguous() for name, value in weights.items()}
-
-
-def check_weights(network: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes, except those of auxiliary heads.
-
-    Raises:
-        UserError: they differ; the message counts and names the differences in one line.
-    """
-    own = network.state_dict()
-    wanted = {k for k in own if not k.startswith("auxiliary_head.")}
-    found = {k for k in state if not k.startswith("auxiliary_head.")}
-    shapes = [k for k in sorted(wanted & found) if own[k].shape != state[k].shape]
-    faults = {
-        "are missing": sorted(wanted - found),
-        "are unexpected": sorted(found - wanted),
-        "have another shape": [
-            f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}" for k in shapes
-        ],
-    }
-    told = [
-        f"{len(names)} keys {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        for what, names in faults.items()
-        if names
-    ]
-    if told:
-        raise UserError(f"the checkpoint is of another network than the config: {'; '.join(told)}")
 
 
 def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
@@ -132,7 +108,8 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
         if loop and loop.get("type") in ("mmsn.ParetoValLoop", "mmsn.ParetoTestLoop"):
             loop.stitches = "all"
             loop.pop("budgets", None)
-    gone = ["mmsn.StitchInitHook"]  # the layers are solved, and the anchors no longer whole
+    # The layers are solved, and with blocks missing they could not be solved again.
+    gone = ["mmsn.StitchInitHook"]
     if len(stitches) == 1:
         gone.append("mmsn.FLOPsConstrainedSamplingHook")
         small.pop("find_unused_parameters", None)
@@ -145,7 +122,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
 
 
 def _forget_files(section: Any) -> None:
-    """Take out every ``init_cfg`` that would load a file."""
+    """Remove every ``init_cfg`` that would load a file."""
     if isinstance(section, dict):
         init = section.get("init_cfg")
         if isinstance(init, dict) and init.get("type") == "Pretrained":
@@ -156,7 +133,7 @@ def _forget_files(section: Any) -> None:
 
 
 def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> Any:
-    """The positions that a head reads, counted among the kept levels."""
+    """The positions that a head reads, renumbered for the levels that are kept."""
     if isinstance(in_index, (list, tuple)):
         return [_renumbered(index, kept, levels) for index in in_index]
     level = levels[in_index]
@@ -166,21 +143,6 @@ def _renumbered(in_index: Any, kept: Sequence[int], levels: Sequence[int]) -> An
             f"{tuple(kept)} leave out: name it there"
         )
     return list(kept).index(level)
-
-
-def load(config: str | Path, checkpoint: str | Path) -> tuple[Config, dict[str, Tensor], dict]:
-    """Config, state dict and ``dataset_meta`` from two files; the config's modules get imported.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        UserError: a file that cannot be read.
-    """
-    state, meta = read_checkpoint(checkpoint)
-    try:
-        return Config.fromfile(config), state, meta
-    except Exception as error:  # a config is a program, which may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"config {str(config)!r} cannot be read ({reason})") from error
 
 
 def save(
@@ -194,17 +156,50 @@ def save(
     They are ``model.safetensors``, or ``model.pth`` for a config that does not import mmsn.
 
     Raises:
-        FileExistsError: the folder holds an extraction.
+        UserError: the folder holds an extraction.
     """
     folder = Path(folder)
     there = [name for name in (CONFIG, WEIGHTS, PLAIN_WEIGHTS) if (folder / name).exists()]
     if there:
-        raise FileExistsError(
+        raise UserError(
             f"{folder} holds {' and '.join(there)} already: give another folder, or remove them"
         )
     folder.mkdir(parents=True, exist_ok=True)
     imports_mmsn = "mmsn" in config.get("custom_imports", {}).get("imports", ())
     path = folder / (WEIGHTS if imports_mmsn else PLAIN_WEIGHTS)
     write_checkpoint(path, weights, dataset_meta or {})
-    config.dump(folder / CONFIG)
+    write_text(folder / CONFIG, config.pretty_text)
     return path
+
+
+def open_stitch(
+    config: str | Path,
+    checkpoint: str | Path,
+    stitch: str | int | None = None,
+    device: str | torch.device = "cpu",
+) -> Any:
+    """The segmentor of one stitch, from the files of a supernet or of an extraction.
+
+    Args:
+        config: its file.
+        checkpoint: its weights.
+        stitch: id or name of one stitch (``StitchMenu.one``); not needed where there is only one.
+        device: of the model.
+
+    Raises:
+        FileNotFoundError: no such config or checkpoint.
+        UserError: several stitches, and none is named; or as ``open_segmentor``.
+    """
+    whole = read_config(config)
+    network = build(whole, "meta")
+    if stitch is None:
+        known = network.backbone.space if isinstance(network.backbone, StitchedViT) else ()
+        if len(known) > 1:
+            raise UserError(
+                f"the config has {len(known)} stitches, of which one is wanted: name it with "
+                "--stitch"
+            )
+        return open_segmentor(whole, checkpoint, device)
+    stitch_id = StitchMenu(network).one(stitch)
+    state, meta = read_checkpoint(checkpoint)
+    return with_weights(*extract(whole, state, [stitch_id]), meta, device)

@@ -21,12 +21,12 @@ from mmsn.evaluation import ParetoReport, pareto_figure
 
 
 def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
-    """The page for a model of ``init_model``; with a report also the chosen point on its curve."""
+    """The page for a model of ``open_segmentor``; a report adds its curve with the chosen point."""
     menu = StitchMenu(model, report)
     scored = [i for i in menu.macs if not menu.scores or i in menu.scores]
     most = max(menu.macs.values())
     lowest = math.ceil(100 * min(menu.macs[i] for i in scored) / most)
-    one_at_a_time = threading.Lock()  # else visitors would slow each other's measured times
+    one_at_a_time = threading.Lock()  # parallel passes would distort the measured times
 
     def answer(image: np.ndarray | None, percent: float) -> tuple[Any, str, Any]:
         with menu.use(f"{percent}%") as selection:

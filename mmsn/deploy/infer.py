@@ -5,34 +5,19 @@ Which stitch runs is chosen outside, by ``StitchMenu.use`` or ``set``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from mmseg.apis import inference_model, init_model
+from mmseg.apis import inference_model
 
-from mmsn.deploy.extraction import check_weights, load
-from mmsn.deploy.profile import build_on_meta
 from mmsn.errors import UserError
+from mmsn.files import whole_file
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-
-
-def open_model(config: str | Path, checkpoint: str | Path, device: str) -> Any:
-    """The model of mmseg's ``init_model``, which would leave weights that it misses random.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        UserError: a file that cannot be read, or a checkpoint of another network.
-    """
-    loaded, state, _ = load(config, checkpoint)
-    network = build_on_meta(loaded)
-    check_weights(network, state)
-    return init_model(loaded, str(checkpoint), device=device)
 
 
 def find_inputs(path: str | Path) -> tuple[Path, ...]:
@@ -68,7 +53,7 @@ def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     found = inference_model(model, image)
     if "pred_sem_seg" in found:
         labels = found.pred_sem_seg.data[0].cpu().numpy()
-        palette = np.array(model.dataset_meta["palette"], np.float32)[:, ::-1]  # RGB to BGR
+        palette = _palette(model)[:, ::-1].astype(np.float32)  # RGB to BGR
         # a label of no class, such as 255, is left as it is
         known = labels < len(palette)
         colors = np.where(known[..., None], palette[np.where(known, labels, 0)], image)
@@ -79,6 +64,14 @@ def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     return np.round((1 - opacity) * image + opacity * colors).astype(np.uint8)
 
 
+def _palette(model: Any) -> np.ndarray:
+    """(classes, 3) RGB colors of the model's dataset, or the same random ones in every run."""
+    known = (getattr(model, "dataset_meta", None) or {}).get("palette")
+    if known is not None:
+        return np.asarray(known)
+    return np.random.default_rng(0).integers(0, 256, (model.decode_head.num_classes, 3))
+
+
 def paint_file(
     model: Any, source: Path, target: Path, on_frame: Callable[[], None] = lambda: None
 ) -> None:
@@ -87,18 +80,16 @@ def paint_file(
     Raises:
         UserError: a file that OpenCV cannot read or write.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".part-{target.name}")
-    if source.suffix.lower() in VIDEOS:
-        _paint_video(model, source, part, on_frame)
-    else:
+    with whole_file(target) as part:
+        if source.suffix.lower() in VIDEOS:
+            _paint_video(model, source, part, on_frame)
+            return
         image = cv2.imread(str(source), cv2.IMREAD_COLOR)
         if image is None:
-            raise UserError(f"{str(source)!r} is no image that OpenCV can read")
+            raise UserError(f"{str(source)!r} is no image that OpenCV can read: leave it out")
         if not cv2.imwrite(str(part), paint(model, image)):
-            raise UserError(f"{str(part)!r} cannot be written")
+            raise UserError(f"{str(target)!r} cannot be written: end its name with .png")
         on_frame()
-    os.replace(part, target)
 
 
 def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], None]) -> None:
@@ -112,7 +103,10 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
                 size = (frame.shape[1], frame.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
                 if not writer.isOpened():
-                    raise UserError(f"{str(part)!r} cannot be written: no mp4 encoder in OpenCV")
+                    raise UserError(
+                        f"{str(source)!r} cannot be painted: this OpenCV has no mp4 encoder; "
+                        "install opencv-python-headless, or give single frames"
+                    )
             writer.write(painted)
             on_frame()
     finally:
@@ -120,7 +114,7 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
         if writer is not None:
             writer.release()
     if writer is None:
-        raise UserError(f"{str(source)!r} is no video that OpenCV can read")
+        raise UserError(f"{str(source)!r} is no video that OpenCV can read: leave it out")
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:

@@ -21,7 +21,8 @@ from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, lower_is_better
 from mmsn.evaluation.latency import LatencyTable
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
-from mmsn.stitching import Stitch
+from mmsn.stitching import Stitch, resolve
+from mmsn.stitching.selection import StitchNames
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class StitchMenu:
     """All stitches of a segmentor with their costs, counted once, to choose from by budget.
 
     Args:
-        model: with a ``StitchedViT`` backbone: of ``init_model``, or ``inferencer.model``.
+        model: with a ``StitchedViT`` backbone: of ``open_segmentor``, or ``inferencer.model``.
         report: measured metrics; without it, more FLOPs are taken for better.
         latency_table: measured times; only budgets in ms need it.
         image_size: (height, width) that FLOPs and latencies are for, by default the training crop.
@@ -126,6 +127,24 @@ class StitchMenu:
                     "of this model"
                 )
 
+    def resolve(self, names: StitchNames) -> tuple[int, ...]:
+        """Ids that names stand for; see ``mmsn.stitching.resolve``."""
+        return resolve(self.backbone.space, self.macs, names)
+
+    def one(self, name: str | int) -> int:
+        """The id of the one stitch that a name stands for.
+
+        Raises:
+            UserError: an unknown name, or one that stands for several stitches or none.
+        """
+        ids = self.resolve(name)
+        if len(ids) != 1:
+            raise UserError(
+                f"{name!r} stands for {len(ids)} stitches, and one is wanted: give an id or "
+                "'middle'"
+            )
+        return ids[0]
+
     def _better(self, stitch_id: int) -> tuple[float, float, int]:
         """Sorts stitches: by score, then the cheaper one; by FLOPs where nothing was measured."""
         if self.metric is None:
@@ -152,7 +171,7 @@ class StitchMenu:
             case "latency":
                 raise BudgetError(
                     f"budget {budget} needs a latency table of this device: measure one with "
-                    "tools/profile.py CONFIG --latency TABLE.json"
+                    "tools/costs.py CONFIG --latency-table TABLE.json"
                 )
         raise BudgetError(f"budget {budget} names a stitch, which has no unit")
 
@@ -164,7 +183,7 @@ class StitchMenu:
 
         Raises:
             BudgetError: a budget that is not understood (see ``parse_budget``), below the cheapest
-                or above the dearest stitch, or within which no stitch was measured.
+                or above the most expensive stitch, or within which no stitch was measured.
             UserError: an id that the space does not have.
         """
         budget = parse_budget(budget)

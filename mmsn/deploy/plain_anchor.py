@@ -1,9 +1,9 @@
 """An extracted anchor as a model that mmseg and timm load without mmsn.
 
-mmseg's ``TIMMBackbone`` gives the same raw block outputs at any input size. What it cannot give is
-a projection to another width: where the anchor is not the last one, its projections are folded
-into the 1x1 convolutions of a ``MultiLevelNeck``, which saves their cost, too. No module that mmseg
-and mmcv register can be such a projection alone, so heads without that neck keep needing mmsn.
+mmseg's ``TIMMBackbone`` gives the same raw block outputs at any input size. It has no
+projection to another width: where the anchor is not the last one, its projections are folded
+into the 1x1 convolutions of a ``MultiLevelNeck``, which also saves their cost. No module that mmseg
+and mmcv register can be such a projection alone, so heads without that neck still need mmsn.
 
 ``save`` writes its weights as a ``.pth``, because mmengine alone reads no safetensors. It holds
 tensors and the names of classes, which ``torch.load(weights_only=True)`` takes.
@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from torch import Tensor
 
-from mmsn.deploy.profile import build_on_meta
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
+from mmsn.models.opening import build
 from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey
 from mmsn.stitching.space import Tap
@@ -35,7 +35,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Raises:
         UserError: more than an anchor, or one that is no plain timm ViT in this model.
     """
-    network = build_on_meta(config)
+    network = build(config, "meta")
     backbone: StitchedViT = network.backbone
     stitch = backbone.stitch
     if len(backbone.space) > 1 or stitch.kind != "anchor":
@@ -51,7 +51,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     ):
         if option:
             raise UserError(
-                f"anchor {spec['model_name']!r} has {why}, which timm has not: {NEEDS_MMSN}"
+                f"anchor {spec['model_name']!r} has {why}, which timm lacks: {NEEDS_MMSN}"
             )
     route = backbone.space.route(stitch, backbone.out_indices, backbone.train_levels)
     taps = [step for step in route if isinstance(step, Tap)]

@@ -21,9 +21,9 @@ def solve_stitching_layers(
 ) -> dict[LayerKey, Solution]:
     """Solve the layers and set them.
 
-    Each anchor runs alone, in evaluation mode; every layer maps the one's tokens after a unit to
-    the other's after the same unit (SN-Netv2, Section 3.2). Only Gram matrices are kept, so memory
-    does not grow with the number of images.
+    Each anchor runs alone, in evaluation mode; every layer maps the tokens of one after a unit to
+    those of the other after the same unit (SN-Netv2, Section 3.2). Only Gram matrices are kept, so
+    memory does not grow with the number of images.
 
     Args:
         backbone: its stitching layers are set in place.

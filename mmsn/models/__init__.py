@@ -13,6 +13,7 @@ from mmsn.models.complexity import (
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
 from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UPerDepthHead
 from mmsn.models.multi_task import MultiTaskSegmentor
+from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.stitched_vit import StitchedViT
 
@@ -28,10 +29,14 @@ __all__ = [
     "StitchedViT",
     "UPerDepthHead",
     "activation_bytes",
+    "build",
     "head_macs",
+    "open_segmentor",
+    "read_config",
     "segmentor_macs",
     "segmentor_params",
     "stitched_backbone",
     "training_macs",
     "unwrap",
+    "usable_device",
 ]

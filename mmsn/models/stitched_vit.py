@@ -48,12 +48,14 @@ class StitchedViT(BaseModule):
         eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
             not computed and given as None. All by default. A head that reads level 3 only, with
             auxiliary heads on the rest, needs ``(3,)``.
-        space: "two_way" (SN-Netv2) or "one_way" (SN-Net).
+        space: "two_way" (SN-Netv2), "one_way" (SN-Net) or "elastic" (one anchor and its
+            beginnings, a baseline without stitching); see ``mmsn.stitching.StitchSpace``.
         rank: rank of the stitching layers' update; 0 trains them as a whole.
         alpha: the update is scaled by ``alpha / rank``.
         stitches: build only what these ids use; all by default. Made by ``mmsn.deploy.extract``
             from a trained supernet, because least squares needs whole anchors.
-        freeze_anchors: train only stitching layers and heads.
+        freeze_anchors: train only stitching layers and heads. Blocks before the first stitching
+            layer of a stitch keep no activations then.
         with_cp: recompute blocks in the backward pass, to save memory.
         output_cls_token: return the class token beside the map of each level, as DPT reads it.
         pretrained: not supported; raises, because each anchor names its own weights.

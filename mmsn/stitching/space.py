@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from mmsn.errors import UserError
 
-Kind = Literal["anchor", "sl", "ls", "lsl", "sls"]
-Mode = Literal["one_way", "two_way"]
+Kind = Literal["anchor", "sl", "ls", "lsl", "sls", "elastic"]
+Mode = Literal["one_way", "two_way", "elastic"]
 
 
 class Segment(NamedTuple):
@@ -77,8 +77,9 @@ class Parts(NamedTuple):
 class Stitch:
     """One sub-network: segments joined by stitching layers.
 
-    ``kind`` is ``anchor`` or the order of sizes visited, for example ``lsl`` for
-    large, small, large. ``id`` is the one SN-Netv2's code gives the stitch.
+    ``kind`` is ``anchor``, the order of sizes visited, for example ``lsl`` for large, small,
+    large, or ``elastic`` for the beginning of one anchor. ``id`` is the one SN-Netv2's code gives
+    the stitch.
     """
 
     id: int
@@ -101,18 +102,25 @@ class StitchSpace:
     Args:
         depths: number of blocks of each anchor. Of two neighbors, one must divide the other.
         mode: ``one_way`` goes from small to large only (SN-Net), ``two_way`` both ways (SN-Netv2).
+            ``elastic`` is what a single network does without stitching: its first blocks, from
+            half of them to all, for comparison.
 
     Raises:
-        UserError: depths that do not divide, or are not positive.
+        UserError: depths that do not divide, or are not positive; several anchors that are to be
+            elastic.
     """
 
     def __init__(self, depths: Iterable[int], mode: Mode = "two_way") -> None:
         self.depths = tuple(depths)
         self.mode = mode
-        if mode not in ("one_way", "two_way"):
-            raise UserError(f"space {mode!r} is unknown: use 'one_way' or 'two_way'")
+        if mode not in get_args(Mode):
+            raise UserError(f"space {mode!r} is unknown: use one of {', '.join(get_args(Mode))}")
         if not self.depths or any(not isinstance(d, int) or d < 1 for d in self.depths):
             raise UserError(f"depths {self.depths}: give one positive whole number per anchor")
+        if mode == "elastic" and len(self.depths) > 1:
+            raise UserError(
+                f"an elastic space has one anchor, not {len(self.depths)}: use 'two_way' to stitch"
+            )
         for small, large in pairwise(self.depths):
             if max(small, large) % min(small, large):
                 raise UserError(
@@ -131,6 +139,11 @@ class StitchSpace:
     def two_way(cls, depths: Iterable[int]) -> StitchSpace:
         """The space of SN-Netv2: both directions, at most two joins."""
         return cls(depths, "two_way")
+
+    @classmethod
+    def elastic(cls, depth: int) -> StitchSpace:
+        """One anchor and its beginnings of half its depth and more: a baseline of stitching."""
+        return cls((depth,), "elastic")
 
     def subset(self, ids: Iterable[int]) -> StitchSpace:
         """The space with these stitches alone; they keep their ids.
@@ -175,6 +188,13 @@ class StitchSpace:
     def ids(self) -> tuple[int, ...]:
         """All ids, ascending."""
         return tuple(self._by_id)
+
+    @property
+    def ladder(self) -> int:
+        """In how many equal steps of cost one gets from the cheapest stitch to the largest."""
+        if self.mode == "elastic":
+            return self.depths[0] // 2
+        return sum(self.units(pair) for pair in range(len(self.depths) - 1))
 
     def units(self, pair: int) -> int:
         """Number of units that anchors ``pair`` and ``pair + 1`` are cut into."""
@@ -245,6 +265,8 @@ class StitchSpace:
             at = start
             for level in sorted(levels, key=lambda level: out_indices[level]):
                 block, path = self.level_tap(out_indices[level], anchor)
+                if stitch.kind == "elastic":  # as far into what is left of the anchor
+                    block = max(0, (block + 1) * stop // self.depths[anchor] - 1)
                 if start <= block < stop:
                     if at <= block:  # else two levels share this block
                         steps.append(Run(anchor, at, block + 1))
@@ -279,6 +301,10 @@ class StitchSpace:
         for anchor, depth in enumerate(self.depths):
             yield Stitch(anchor, "anchor", (Segment(anchor, 0, depth),))
         next_id = len(self.depths)
+        if self.mode == "elastic":
+            (depth,) = self.depths
+            for stop in range(depth - 1, depth - self.ladder - 1, -1):
+                yield Stitch(depth - stop, "elastic", (Segment(0, 0, stop),))
         for pair in range(len(self.depths) - 1):
             units = self.units(pair)
             # A stitch of this pair is given by the side it starts on and the units it changes at.

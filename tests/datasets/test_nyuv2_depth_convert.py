@@ -43,7 +43,14 @@ def tool():
     spec = spec_from_file_location("nyuv2_depth", path)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.main
+
+    def status(words):
+        """Of the command as a process."""
+        with pytest.raises(SystemExit) as stop:
+            module.run(lambda: module.main(words))
+        return stop.value.code
+
+    return status
 
 
 def meters(path):
@@ -107,13 +114,13 @@ class TestLabelled:
         arguments = ["labelled", str(mat), str(splits), "--out", str(tmp_path / "out")]
         with h5py.File(mat, "a") as file:
             file["rawDepths"][2, 5, 5] = 70.0
-        assert tool(arguments) == 1
+        assert tool(arguments) == 2
         with h5py.File(mat, "a") as file:
             del file["rawDepths"]
-        assert tool(arguments) == 1
+        assert tool(arguments) == 2
         with h5py.File(mat, "a") as file:
             file["rawDepths"] = np.zeros((2, 640, 480), np.float32)
-        assert tool(arguments) == 1
+        assert tool(arguments) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 3
         assert lines[0] == (
@@ -258,11 +265,11 @@ class TestRaw:
         (tmp_path / "half.zip").write_bytes(b"PK\3\4 and no more")
         (tmp_path / "empty").mkdir()
         for source in ("none", "half.zip", "empty"):
-            assert tool(["raw", str(tmp_path / source), "--out", str(tmp_path / "out")]) == 1
+            assert tool(["raw", str(tmp_path / source), "--out", str(tmp_path / "out")]) == 2
         (raw_list / "nyu/nyu_test.txt").unlink()
-        assert tool(["raw", str(raw_list), "--out", str(tmp_path / "out")]) == 1
+        assert tool(["raw", str(raw_list), "--out", str(tmp_path / "out")]) == 2
         (raw_list / "nyu/nyu_test.txt").write_text("only/one\n")
-        assert tool(["raw", str(raw_list), "--out", str(tmp_path / "out")]) == 1
+        assert tool(["raw", str(raw_list), "--out", str(tmp_path / "out")]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 5
         for line, words in zip(

@@ -74,7 +74,7 @@ def test_any_text_is_a_positive_budget_or_refused(text):
 def test_the_range_that_an_error_names_is_allowed_itself(costs, kind):
     unit, scale = UNITS[kind]
     low, high = min(costs) / scale / 2, max(costs) / scale * 2
-    for amount, where in ((low, "below the cheapest"), (high, "above the dearest")):
+    for amount, where in ((low, "below the cheapest"), (high, "above the most expensive")):
         with pytest.raises(UserError, match=where) as caught:
             Budget(kind, amount).check(costs)
         *_, first, _, last = str(caught.value).split()

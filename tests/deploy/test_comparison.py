@@ -2,19 +2,17 @@
 
 import pytest
 import torch
-from mmengine.registry import MODELS, init_default_scope
 
 from mmsn.deploy import compare, extract
-from mmsn.deploy.exporting import Logits, build
+from mmsn.deploy.exporting import Logits
 from mmsn.errors import UserError
+from mmsn.models.opening import build, with_weights
 from tests.engine.conftest import NUM_VAL, SIZE, config, shapes  # noqa: F401
 
 
 @pytest.fixture
 def segmentor(config):  # noqa: F811
-    init_default_scope("mmseg")
-    whole = MODELS.build(config.model)
-    return config, build(*extract(config, whole.state_dict(), [2]))
+    return config, with_weights(*extract(config, build(config).state_dict(), [2]), {})
 
 
 def test_each_variant_has_its_own_metrics_and_latency(segmentor):
@@ -39,7 +37,9 @@ def test_each_variant_has_its_own_metrics_and_latency(segmentor):
 
 def test_images_of_another_size_are_refused(segmentor):
     given, model = segmentor
-    with pytest.raises(UserError, match=r"an image of \(32, 32\) meets variants for \(64, 64\)"):
+    with pytest.raises(
+        UserError, match=r"an image has size \(32, 32\), but the files are for \(64, 64\)"
+    ):
         compare(given, model, {"network": Logits(model, (64, 64))}, (64, 64))
 
 

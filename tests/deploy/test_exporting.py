@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmsn.deploy import export, extract, load_stitch, open_exported, save
-from mmsn.deploy.exporting import build, check_request, crop_size, quantize
+from mmsn.deploy import export, extract, open_exported, open_stitch, save
+from mmsn.deploy.exporting import check_request, crop_size, quantize
 from mmsn.errors import UserError
+from mmsn.models.opening import with_weights
 from mmsn.stitching import StitchingLayer
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_plain_anchor import run_without_mmsn
@@ -21,8 +22,8 @@ def one_stitch(head, stitch, **anchor):
     config = small_config(head, (4, 4))
     for spec in config.model.backbone.anchors:
         spec.update(anchor)
-    model = build(*extract(config, trained(config).state_dict(), [stitch]))
-    model.cfg, model.dataset_meta = config, dict(classes=["a", "b"])
+    meta = dict(classes=["a", "b"])
+    model = with_weights(*extract(config, trained(config).state_dict(), [stitch]), meta)
     return model, sum(p.nbytes for p in model.parameters())
 
 
@@ -107,11 +108,14 @@ def test_half_precision_halves_the_file_and_rounds_to_its_bits(dtype, bits, tmp_
 def test_files_of_a_supernet_name_their_stitch(setr, tmp_path):
     config, model = setr
     path = save(tmp_path, *extract(config, model.state_dict(), [0, 2]))
-    loaded, one = load_stitch(tmp_path / "config.py", path, 2)
+    one = open_stitch(tmp_path / "config.py", path, 2)
     assert one.backbone.space.ids == (2,)
-    assert crop_size(loaded) == (64, 64)
+    assert crop_size(one.cfg) == (64, 64)
+    assert open_stitch(tmp_path / "config.py", path, "middle").backbone.space.ids == (2,)
     with pytest.raises(UserError, match="has 2 stitches, of which one is wanted"):
-        load_stitch(tmp_path / "config.py", path)
+        open_stitch(tmp_path / "config.py", path)
+    with pytest.raises(UserError, match="'all' stands for 2 stitches, and one is wanted"):
+        open_stitch(tmp_path / "config.py", path, "all")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def test_what_cannot_be_written_is_refused(name, precision, message, tmp_path, m
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
-    with pytest.raises(ImportError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
+    with pytest.raises(UserError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
         open_exported("model.onnx")
 
 
@@ -147,5 +151,5 @@ def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"hello")
-        with pytest.raises(UserError, match=f"{name}' is no file of tools/export.py"):
+        with pytest.raises(UserError, match=f"{name}' is not a file that tools/export.py wrote"):
             open_exported(tmp_path / name)

@@ -94,11 +94,11 @@ def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
     main(words)
     out = capsys.readouterr().out
     assert "(largest that fits 60%)" in out
-    assert "2 files painted, 0 were there" in out
+    assert "2 files painted, 0 were there already" in out
     (tmp_path / "out" / "1.png.png").unlink()
     before = (tmp_path / "out" / "0.png.png").stat().st_mtime_ns
     main(words)
-    assert "1 files painted, 1 were there" in capsys.readouterr().out
+    assert "1 files painted, 1 were there already" in capsys.readouterr().out
     assert (tmp_path / "out" / "0.png.png").stat().st_mtime_ns == before
     with StitchMenu(model).use("60%"):
         expected = paint(model, picture(1))
@@ -106,13 +106,13 @@ def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
     for name in ("10.png", "zz.png"):  # one that is broken, and one after it
         cv2.imwrite(str(tmp_path / "in" / name), picture(2))
     (tmp_path / "in" / "10.png").write_text("no")
-    with pytest.raises(SystemExit, match=r"1 files were left out: .*10.png' is no image"):
+    with pytest.raises(UserError, match=r"1 files were skipped: .*10.png' is no image"):
         main(words)
-    assert "1 files painted, 2 were there" in capsys.readouterr().out
+    assert "1 files painted, 2 were there already" in capsys.readouterr().out
     assert (tmp_path / "out" / "zz.png.png").exists()
-    for budget, fault in (("60", "has no unit"), ("60G", "above the dearest")):
-        with pytest.raises(SystemExit, match=fault):
+    for budget, fault in (("60", "has no unit"), ("60G", "above the most expensive")):
+        with pytest.raises(UserError, match=fault):
             main([*words, "--budget", budget])
     torch.save({"backbone.x": torch.ones(1)}, tmp_path / "k.pth")
-    with pytest.raises(SystemExit, match=r"is of another network than the config: .* are missing"):
+    with pytest.raises(UserError, match=r"is of another network than the config .* are missing"):
         main(words)

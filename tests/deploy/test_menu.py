@@ -12,10 +12,9 @@ from mmseg.apis import MMSegInferencer, inference_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmsn.deploy import LatencyTable, StitchMenu, select, use_budget
-from mmsn.deploy.profile import build_on_meta
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
-from mmsn.models import segmentor_macs, segmentor_params
+from mmsn.models import build, segmentor_macs, segmentor_params
 from tests.conftest import ROOT
 from tests.deploy.tiny import SIZE, tiny_config, tiny_model, tiny_report
 from tests.tiny import tiny_anchor
@@ -115,7 +114,7 @@ def test_what_has_no_unit_is_refused(model, budget):
 def test_the_range_is_named(model):
     macs = segmentor_macs(model, (SIZE, SIZE))
     with pytest.raises(
-        ValueError, match="budget 500G is above the dearest stitch: give "
+        ValueError, match="budget 500G is above the most expensive stitch: give "
     ) as caught:
         select(model, "500G")
     high = str(caught.value).split()[-1]
@@ -260,7 +259,7 @@ def test_the_published_curve_chooses_for_the_published_config():
         (f"published/snnetv2_deit3-s-l-r16-relpos_setr-naive_{name}", True),
         (f"setr/snnetv2_deit3-b-l-r4_setr-naive_{name}", False),
     ):
-        model = build_on_meta(Config.fromfile(folder / path))
+        model = build(Config.fromfile(folder / path), "meta")
         if fits:
             chosen = select(model, "100G", report)
             assert (chosen.stitch.id, chosen.score) == (91, 46.75)

@@ -83,7 +83,7 @@ def with_options(config, **options):
         ([2], {}, r"stitches \(2,\) are not one anchor alone"),
         ([0, 1], {}, r"stitches \(0, 1\) are not one anchor alone"),
         ([0], {}, "only inside a MultiLevelNeck without norm"),
-        ([1], dict(rel_pos_bias=True), "has a relative position bias, which timm has not"),
+        ([1], dict(rel_pos_bias=True), "has a relative position bias, which timm lacks"),
     ],
 )
 def test_what_timm_cannot_run_is_refused_in_one_line(setr, ids, change, message):

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmsn.engine import recipe
+from mmsn import recipe
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 from tests.models.dense_models import DEPTH_MODEL, DPT, MULTI_TASK_MODEL, SEG, SIZE, build

@@ -58,9 +58,9 @@ def test_only_the_asked_layers_change(backbone):
 
 
 def test_a_rank_deficient_batch_gives_finite_weights_and_says_so(backbone):
-    solutions = solve_stitching_layers(backbone, [torch.randn(1, 3, 32, 32)])  # five tokens
+    solutions = solve_stitching_layers(backbone, [torch.randn(1, 3, 32, 32)])  # a few tokens
     for key, solution in solutions.items():
-        assert solution.rank == 5 < solution.size
+        assert solution.rank == 4 + backbone.anchor(0).prefix_tokens < solution.size
         assert torch.isfinite(backbone.layer(key).weight).all()
 
 
@@ -77,7 +77,7 @@ def test_nan_says_where(backbone):
     images[2, 0, 5, 5] = float("nan")
     with pytest.raises(UserError, match=r"initialization batch 1 holds NaN .* in its images"):
         solve_stitching_layers(backbone, images.split(2))
-    backbone.anchors[1].vit.blocks[2].mlp.fc1.bias.data[0] = float("inf")
+    backbone.anchors[1].vit.blocks[2].mlp.fc2.bias.data[0] = float("inf")
     message = "initialization batch 0: target tokens .* block 1 of anchor 0 .* block 3 of anchor 1"
     with pytest.raises(UserError, match=message):
         solve_stitching_layers(backbone, [torch.randn(2, 3, 64, 64)])

@@ -229,15 +229,13 @@ def test_any_metric_will_do(run, checkpoint, tmp_path, plain):
         assert alone.test()["odd/total"] == result.metrics["odd/total"]
 
 
-def test_without_metrics_there_is_no_report(tool, config, checkpoint, tmp_path, monkeypatch):
+def test_without_metrics_there_is_no_report(tool, config, checkpoint, tmp_path):
     work_dir = tmp_path / "benchmark"
     work_dir.mkdir()
     (work_dir / "pareto.json").write_text("an older one")
     config.test_evaluator.update(format_only=True, output_dir=str(tmp_path / "out"))
     config.dump(tmp_path / "config.py")
-    command = ["benchmark.py", str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)]
-    monkeypatch.setattr(sys, "argv", command)
-    tool("benchmark").main()
+    tool("benchmark").main([str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         f"stitch{i}" for i in (0, 1, 2, 4)
     ]
@@ -305,12 +303,11 @@ def test_an_unknown_latency_is_refused(run):
         run(**{"test_cfg.latency": "some"}).test()
 
 
-def test_the_command_line_benchmarks_and_draws(tool, config, checkpoint, tmp_path, monkeypatch):
+def test_the_command_line_benchmarks_and_draws(tool, config, checkpoint, tmp_path):
     config.dump(tmp_path / "config.py")
     work_dir = tmp_path / "benchmark"
-    command = ["benchmark.py", str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)]
-    monkeypatch.setattr(sys, "argv", [*command, "--stitches", "anchors", "4"])
-    tool("benchmark").main()
+    words = [str(tmp_path / "config.py"), checkpoint, "--work-dir", str(work_dir)]
+    tool("benchmark").main([*words, "--stitch", "anchors", "4"])
     report = ParetoReport.load(work_dir / "pareto.json")
     assert [result.id for result in report.stitches] == [0, 1, 4]
     for ending in ("png", "svg", "html", "md", "csv"):

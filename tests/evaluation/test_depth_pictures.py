@@ -128,12 +128,12 @@ def test_the_command_draws_files(depth_config, depth_checkpoint, tool, tmp_path,
     assert three_rows > 2 * Image.open(files[0]).height
 
 
-def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, tmp_path):
+def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, tmp_path, capsys):
     draw = tool("depth_pictures")
     arguments = [depth_config.filename, depth_checkpoint, "--out", str(tmp_path / "out")]
     for words, reason in (
-        (["--indices", "7"], "--indices 7: the test dataset has 0 to 2"),
-        (["--images", "0"], "--images 0: give 1 or more"),
+        (["--indices", "7"], "--indices 7: give indices of the test dataset, 0 to 2"),
+        (["--images", "0"], "--images: got '0'; give a whole number from 1"),
         (["--stitch", "99"], "99"),
         (["--stitch", "best"], "stitches 'best' are unknown"),
         (["--budget", "1%"], "below the cheapest stitch"),
@@ -141,14 +141,16 @@ def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, t
     ):
         with pytest.raises(SystemExit) as stop:
             draw.run(lambda words=words: draw.main([*arguments, *words]))
-        assert reason in str(stop.value), words
-        assert "\n" not in str(stop.value)
-    with pytest.raises(SystemExit, match="none does not exist; give a checkpoint"):
-        draw.run(lambda: draw.main([depth_config.filename, "none"]))
+        assert stop.value.code == 2
+        *_, told = capsys.readouterr().err.splitlines()
+        assert told.startswith("error: ")
+        assert reason in told, words
+    with pytest.raises(FileNotFoundError, match="'none' does not exist: give a local"):
+        draw.main([depth_config.filename, "none"])
     plain = Config.fromfile(depth_config.filename)
     plain.test_evaluator = dict(type="IoUMetric")
     plain.dump(tmp_path / "plain.py")
-    with pytest.raises(SystemExit, match=r"plain\.py has no mmsn\.DepthMetric in test_evaluator"):
+    with pytest.raises(UserError, match=r"plain\.py has no mmsn\.DepthMetric in test_evaluator"):
         draw.main([str(tmp_path / "plain.py"), depth_checkpoint])
 
 

@@ -13,6 +13,7 @@ from mmsn.models import (
     segmentor_params,
 )
 from mmsn.models.depth_heads import levels_for
+from tests.models.conftest import tiny_eva
 from tests.models.dense_models import (
     BACKBONE,
     DEPTH_MODEL,
@@ -44,10 +45,14 @@ def ground_truth(count=2):
     ]
 
 
+EVA = BACKBONE | dict(anchors=[tiny_eva(16, 4), tiny_eva(24, 4)])
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("flip", [False, True])
-def test_one_pass_of_the_backbone_gives_both_predictions(flip):
-    model = build(MULTI_TASK_MODEL, test_cfg=dict(mode="whole", flip=flip))
+@pytest.mark.parametrize(("flip", "backbone"), [(False, BACKBONE), (True, BACKBONE), (True, EVA)])
+def test_one_pass_of_the_backbone_gives_both_predictions(flip, backbone):
+    test_cfg = dict(mode="whole", flip=flip)
+    model = build(MULTI_TASK_MODEL, backbone=backbone, test_cfg=test_cfg)
     image, passes = torch.randn(2, 3, SIZE, SIZE), []
     logits, depth = by_hand(model, image)
     if flip:

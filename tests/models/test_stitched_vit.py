@@ -203,8 +203,10 @@ def test_threads_choose_for_themselves(build):
         assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_a_copy_made_while_a_stitch_is_in_use_has_its_own_choice(build):
-    backbone = build()
+@pytest.mark.parametrize("anchor", [tiny_anchor, tiny_eva])
+def test_a_copy_made_while_a_stitch_is_in_use_has_its_own_choice(build, anchor):
+    backbone = build([anchor(16, 4), anchor(24, 8)])
+    backbone(torch.randn(1, 3, 32, 32))  # fills what is kept per grid
     with backbone.use_stitch(0):
         twin = copy.deepcopy(backbone)
         assert (backbone.stitch.id, twin.stitch.id) == (0, 1)
@@ -212,9 +214,11 @@ def test_a_copy_made_while_a_stitch_is_in_use_has_its_own_choice(build):
 
 
 @torch.no_grad()
-def test_the_class_token_of_each_level_comes_along(build):
-    backbone, image = build(output_cls_token=True), torch.randn(2, 3, 64, 48)
-    reference = build()
+@pytest.mark.parametrize("anchor", [tiny_anchor, tiny_eva])
+def test_the_class_token_of_each_level_comes_along(build, anchor):
+    anchors = [anchor(16, 4), anchor(24, 8)]
+    backbone, image = build(anchors, output_cls_token=True), torch.randn(2, 3, 64, 48)
+    reference = build(anchors)
     reference.load_state_dict(backbone.state_dict())
     for stitch in backbone.space:
         with backbone.use_stitch(stitch.id), reference.use_stitch(stitch.id):
@@ -289,7 +293,7 @@ def test_state_dict_names_are_pinned(build):
         (
             [tiny_anchor(16, 4), REGISTERS],
             {},
-            r"0 register tokens.*4 register tokens",
+            r"class_tokens 1, register_tokens 0.*class_tokens 1, register_tokens 4",
         ),
         ([], {}, "anchors is empty"),
         (None, dict(out_indices=(1, 8)), r"out_indices \(1, 8\) .* 0..7"),
@@ -385,7 +389,7 @@ def test_recomputing_saves_memory_also_behind_a_trained_layer_of_frozen_anchors(
     for with_cp in (False, True):
         torch.manual_seed(0)
         backbone = build(freeze_anchors=True, with_cp=with_cp).train()
-        kept.append(saved_bytes(backbone, 2, image)[1])
+        kept.append(saved_bytes(backbone, 2, image).get(1, 0))
         grads.append(backbone.layer(backbone.layer_keys[0]).lora_A.grad)
-    assert kept[1] < kept[0] / 4
+    assert kept[0] > kept[1] == 0
     torch.testing.assert_close(*grads)

@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 
-from mmsn.deploy.profile import build_on_meta
 from mmsn.engine import solve_stitching_layers
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT, activation_bytes
+from mmsn.models import StitchedViT, activation_bytes, opening
 from mmsn.stitching import resolve
 from tests.deploy.conftest import small_config
 from tests.tiny import tiny_anchor
@@ -114,6 +113,8 @@ def test_nothing_of_an_unused_anchor_takes_memory(build):
 
 def test_activations_are_counted_without_the_first_blocks():
     config = small_config("setr-naive", (4, 4))
-    whole = activation_bytes(build_on_meta(config), (64, 64))
+    whole = activation_bytes(opening.build(config, "meta"), (64, 64))
     config.model.backbone.stitches = [2, 6]  # two anchors, each begun and each joined midway
-    assert activation_bytes(build_on_meta(config), (64, 64)) == {i: whole[i] for i in (2, 6)}
+    assert activation_bytes(opening.build(config, "meta"), (64, 64)) == {
+        i: whole[i] for i in (2, 6)
+    }

@@ -125,6 +125,20 @@ def test_a_chain_is_stitched_pairwise_and_projects_through_the_middle():
     assert last == Tap(3, (LayerKey(0, 1, 11), LayerKey(1, 2, 11)))
 
 
+def test_ids_of_a_chain_follow_those_of_its_pairs():
+    """Anchors first, then the joined stitches of the first pair, then those of the second."""
+    chain = StitchSpace.two_way((12, 12, 24))
+    pairs = (StitchSpace.two_way((12, 12)), StitchSpace.two_way((12, 24)))
+    offset = 3 - 2  # a pair counts its stitches from 2
+    for first, pair in enumerate(pairs):
+        for stitch in [s for s in pair if s.kind != "anchor"]:
+            twin = chain[stitch.id + offset]
+            assert twin.kind == stitch.kind
+            assert twin.segments == tuple((a + first, i, j) for a, i, j in stitch.segments)
+        offset += pair.ids[-1] + 1 - 2
+    assert chain.ids[-1] == 2 * (pairs[0].ids[-1] - 1) + 2
+
+
 @pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
 def test_depths_that_do_not_divide_are_refused(depths):
     with pytest.raises(UserError, match="depth"):
@@ -135,3 +149,21 @@ def test_depths_that_do_not_divide_are_refused(depths):
 def test_an_unknown_id_says_which_exist(stitch_id):
     with pytest.raises(UserError, match="0 to 134 without 13"):
         StitchSpace.two_way((12, 24))[stitch_id]
+
+
+def test_an_elastic_space_is_one_anchor_and_its_beginnings():
+    space = StitchSpace.elastic(12)
+    assert [(s.id, s.kind, s.segments[0].stop) for s in space] == [
+        (0, "anchor", 12),
+        *((i, "elastic", 12 - i) for i in range(1, 7)),
+    ]
+    assert space.layer_keys == ()
+    route = space.route(space[5], out_indices=(2, 5, 8, 11), levels=(0, 1, 2, 3))
+    ends = [(step.start, step.stop) for step in route if isinstance(step, Run)]
+    assert ends == [(0, 1), (1, 3), (3, 5), (5, 7)]  # 3, 6, 9 and 12 twelfths of seven blocks
+    assert [step.level for step in route if isinstance(step, Tap)] == [0, 1, 2, 3]
+
+
+def test_several_anchors_are_not_elastic():
+    with pytest.raises(UserError, match="an elastic space has one anchor, not 2"):
+        StitchSpace((6, 12), "elastic")

@@ -1,18 +1,15 @@
 """The demo's own part: a dataset, and steps that read it. The recipe has tests of its own."""
 
-import sys
 from pathlib import Path
 
-from mmsn import datasets
-from mmsn.engine import recipe
+from mmsn import datasets, recipe
 
 
 def test_the_demo_stitches_two_anchors_on_the_dataset_it_makes(tool, tmp_path, monkeypatch):
     made, calls = [], []
     monkeypatch.setattr(datasets, "generate_shapes", made.append)
     monkeypatch.setattr(recipe, "stitch_from_anchors", lambda **kwargs: calls.append(kwargs))
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--work-dir", str(tmp_path)])
-    tool("demo").main()
+    tool("demo").main(["--work-dir", str(tmp_path)])
     assert made == [Path(tmp_path) / "data"]
     (call,) = calls
     steps = [*call["anchors"], call["stitched"]]

@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsn.deploy import LatencyTable
+from mmsn.errors import UserError
 from tests.deploy.conftest import small_config, trained
 
 
@@ -53,7 +54,7 @@ def test_a_latency_table_of_another_device_names_the_stitch(tool, files, tmp_pat
 def test_a_config_that_is_no_program_is_refused(tool, files, tmp_path):
     for text in ("a = (", "a = b"):
         (tmp_path / "bad.py").write_text(text)
-        with pytest.raises(SystemExit, match=r"bad.py' cannot be read \((Syntax|Name)Error"):
+        with pytest.raises(UserError, match=r"bad.py' cannot be read \((Syntax|Name)Error"):
             tool("extract").main(
                 [str(tmp_path / "bad.py"), files[1], "--stitch", "0", "--out", str(tmp_path / "o")]
             )
@@ -68,18 +69,22 @@ def test_an_anchor_is_extracted_for_mmseg_and_timm(tool, files, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("extract", ["--stitch", "99"], "error: stitch 99 is unknown"),
+        ("extract", ["--stitch", "99"], "stitch 99 is unknown"),
         ("extract", ["--stitch", "0", "--plain"], "only inside a MultiLevelNeck"),
         ("extract", ["--stitch", "2", "--plain"], "are not one anchor alone"),
-        ("extract", ["--budget", "1G"], "error: budget 1G is above the dearest stitch: give"),
-        ("extract", ["--budget", "30"], "error: budget '30' has no unit"),
-        ("export", [], "error: the config has 14 stitches, of which one is wanted: name it"),
-        ("export", ["--stitch", "99"], "error: stitch 99 is unknown"),
+        (
+            "extract",
+            ["--budget", "1G"],
+            "budget 1G is above the most expensive stitch: give",
+        ),
+        ("extract", ["--budget", "30"], "budget '30' has no unit"),
+        ("export", [], "the config has 14 stitches, of which one is wanted: name it"),
+        ("export", ["--stitch", "99"], "stitch 99 is unknown"),
     ],
 )
 def test_bad_input_writes_nothing(tool, files, tmp_path, name, words, message):
     out = tmp_path / ("out" if name == "extract" else "out.pt2")
-    with pytest.raises(SystemExit, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         tool(name).main([*files, *words, "--out", str(out)])
     assert "\n" not in str(caught.value)
     assert not out.exists()
@@ -87,8 +92,8 @@ def test_bad_input_writes_nothing(tool, files, tmp_path, name, words, message):
 
 def test_a_checkpoint_of_another_network_writes_nothing(tool, files, tmp_path):
     torch.save({"backbone.x": torch.ones(1)}, files[1])
-    with pytest.raises(SystemExit, match="1 keys are unexpected"):
+    with pytest.raises(UserError, match="1 keys are unexpected"):
         tool("extract").main([*files, "--stitch", "0", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SystemExit, match="does not exist: give a local"):
+    with pytest.raises(FileNotFoundError, match="does not exist: give a local"):
         tool("extract").main([files[0], "none.pth", "--stitch", "0", "--out", "out"])

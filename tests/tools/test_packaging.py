@@ -43,7 +43,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources in which a wheel and an sdist were built."""
     tree = tmp_path_factory.mktemp("tree")
     ignored = shutil.ignore_patterns("__pycache__")
-    for folder in ("mmsn", "configs", "tools"):
+    for folder in ("mmsn", "mmsn_cli", "configs", "tools"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
     files = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "model-index.yml")
     for name in files:
@@ -112,13 +112,21 @@ def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
     assert "arguments are required: config, checkpoint" in done.stderr
 
 
+def test_the_script_is_installed_and_finds_its_commands(site: Path, tmp_path: Path) -> None:
+    out = run(str(site / "bin" / "mmsn"), cwd=tmp_path, PYTHONPATH=str(site))
+    assert "\n  train " in out
+    assert run(str(site / "bin" / "mmsn"), "--version", cwd=tmp_path, PYTHONPATH=str(site)) == (
+        f"{VERSION['__version__']}\n"
+    )
+
+
 def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
     (dist,) = metadata.distributions(name="mmsn", path=[str(site)])
     assert dist.version == VERSION["__version__"]
     plain = [line for line in dist.requires or [] if "extra ==" not in line]
     assert plain
     assert not [line for line in plain if line.startswith(("mm", "onedl", "openmim"))]
-    extras = {"onedl", "openmmlab", "test", "lint", "dev", "demo", "export"}
+    extras = {"onedl", "openmmlab", "test", "lint", "dev", "demo", "export", "completion"}
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
 
 

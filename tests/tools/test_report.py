@@ -1,5 +1,8 @@
 """The command that draws reports."""
 
+import pytest
+
+from mmsn.errors import UserError
 from mmsn.evaluation.report import LatencySetting
 from tests.evaluation.reports import FAST, report, result
 
@@ -16,8 +19,8 @@ def test_the_report_tool_draws_latency_where_it_was_measured(tool, tmp_path, cap
     assert main([*both, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "pareto-latency.png").is_file()
     assert "differ in image_size, so their numbers do not compare" in capsys.readouterr().out
-    assert main([both[1], "--axis", "latency", "--out", str(tmp_path / "out2")]) == 1
-    assert "no latency was measured" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no latency was measured"):
+        main([both[1], "--axis", "latency", "--out", str(tmp_path / "out2")])
     (tmp_path / "file").write_text("")
-    assert main([both[1], "--out", str(tmp_path / "file")]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(UserError, match="is a file: give a folder"):
+        main([both[1], "--out", str(tmp_path / "file")])

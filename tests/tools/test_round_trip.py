@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -96,9 +95,7 @@ def test_train_resume_and_test(
         if runners:
             options.append("train_cfg.max_iters=4")
         work_dir = str(tmp_path / "work")
-        argv = [name, str(config), *words, "--work-dir", work_dir, "--cfg-options", *options]
-        monkeypatch.setattr(sys, "argv", argv)
-        module.main()
+        module.main([str(config), *words, "--work-dir", work_dir, "--cfg-options", *options])
 
     run("train")
     assert (tmp_path / "work" / "iter_2.pth").is_file()

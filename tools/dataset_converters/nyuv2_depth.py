@@ -1,65 +1,67 @@
-#!/usr/bin/env python
-"""Convert NYUv2 to images and 16-bit depth maps in millimeters; run it again after a stop.
+"""Convert NYUv2 to images and 16-bit depth maps in millimeters.
 
-labelled: the official nyu_depth_v2_labeled.mat and splits.mat (tools/dataset_converters/
-nyuv2_seg.py -h says where they are) to images, 40-class labels and depth, about 1.5 GB.
-raw: the larger training list, a folder or zip with nyu_train.txt and nyu_test.txt, to the layout
-of mmseg, data/nyu/{images,annotations}/{train,test}.
+    mmsn nyuv2-depth labelled nyu_depth_v2_labeled.mat splits.mat
+    mmsn nyuv2-depth raw nyu.zip
+
+labelled: the official files (mmsn nyuv2-seg -h says where they are) to images, 40-class labels and
+depth, about 1.5 GB. raw: the larger training list, a folder or zip with nyu_train.txt and
+nyu_test.txt, to the layout of mmseg, data/nyu/{images,annotations}/{train,test}. Interrupted, the
+same command continues.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, prepare, run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     labelled = commands.add_parser("labelled", help="the official labelled set, 1449 images")
     labelled.add_argument("mat", help="nyu_depth_v2_labeled.mat")
     labelled.add_argument("splits", help="splits.mat")
-    labelled.add_argument("--out", default="data/nyuv2", help="folder to fill (%(default)s)")
+    labelled.add_argument(
+        "--out", default="data/nyuv2", help="folder to fill (default: %(default)s)"
+    )
     labelled.add_argument("--image-suffix", default=".png", choices=(".png", ".jpg"))
     raw = commands.add_parser("raw", help="the raw training list, about 24 000 images")
     raw.add_argument("source", help="folder or zip")
-    raw.add_argument("--out", default="data/nyu", help="folder to fill (%(default)s)")
-    return parser.parse_args(argv)
+    raw.add_argument("--out", default="data/nyu", help="folder to fill (default: %(default)s)")
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    prepare(args)
     from rich.progress import Progress
 
     from mmsn.datasets.nyuv2_convert import convert_nyuv2
     from mmsn.datasets.nyuv2_depth_convert import convert_nyuv2_depths, convert_nyuv2_raw
 
-    try:
-        with Progress() as bar:
+    with Progress() as bar:
 
-            def show(title: str):
-                task = bar.add_task(title, total=None)
-                return lambda count, total: bar.update(task, completed=count, total=total)
+        def show(title: str) -> Callable[[int, int], None]:
+            task = bar.add_task(title, total=None)
+            return lambda count, total: bar.update(task, completed=count, total=total)
 
-            if args.command == "raw":
-                done = convert_nyuv2_raw(args.source, args.out, show("raw list"))
-            else:
-                done = convert_nyuv2(
-                    args.mat,
-                    args.splits,
-                    args.out,
-                    image_suffix=args.image_suffix,
-                    progress=show("images and labels"),
-                )
-                written, ready = convert_nyuv2_depths(args.mat, args.out, show("depth"))
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to continue", file=sys.stderr)
-        return 130
+        if args.command == "raw":
+            done = convert_nyuv2_raw(args.source, args.out, show("raw list"))
+        else:
+            done = convert_nyuv2(
+                args.mat,
+                args.splits,
+                args.out,
+                image_suffix=args.image_suffix,
+                progress=show("images and labels"),
+            )
+            written, ready = convert_nyuv2_depths(args.mat, args.out, show("depth"))
     for line in done.broken:
         print(f"left out: {line}", file=sys.stderr)
     print(
@@ -72,4 +74,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, continues=True)

@@ -1,4 +1,4 @@
-# A linear head on the tokens of the last level, regressing depth in 1e-3 to 10 m: a projection to
+# A linear head on the tokens of one level, regressing depth in 1e-3 to 10 m: a projection to
 # 256 channels, a batch norm and one more channel, with no activation before the last sigmoid.
 # A leaf sets the anchors and their width.
 model = dict(
@@ -11,10 +11,10 @@ model = dict(
         pad_val=0,
         seg_pad_val=0,  # invalid as a depth
     ),
-    backbone=dict(type="mmsn.StitchedViT", eval_levels=(3,)),
+    backbone=dict(type="mmsn.StitchedViT"),
     decode_head=dict(
         type="mmsn.FCNDepthHead",
-        in_index=3,
+        in_index=0,
         channels=256,
         num_convs=1,
         kernel_size=1,

@@ -13,6 +13,7 @@ model = dict(
     backbone=dict(type="mmsn.StitchedViT", output_cls_token=True),
     decode_head=dict(
         type="DPTHead",
+        input_transform="multiple_select",
         in_index=[0, 1, 2, 3],
         channels=256,
         post_process_channels=[96, 192, 384, 768],

@@ -1,6 +1,6 @@
-# A linear head on the tokens of the last level: a projection to 256 channels, a batch norm, because
+# A linear head on the tokens of one level: a projection to 256 channels, a batch norm, because
 # raw block outputs differ widely in scale, and a classifier, with no activation between them.
-# A leaf sets the anchors, their width and the number of classes.
+# A leaf sets the anchors, their width, their last block and the number of classes.
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -11,10 +11,10 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    backbone=dict(type="mmsn.StitchedViT", eval_levels=(3,)),
+    backbone=dict(type="mmsn.StitchedViT"),
     decode_head=dict(
         type="FCNHead",
-        in_index=3,
+        in_index=0,
         channels=256,
         num_convs=1,
         kernel_size=1,

@@ -58,8 +58,7 @@ class FLOPsConstrainedSamplingHook(Hook):
             )
         self._macs = segmentor_macs(runner.model, self._backbone.img_size)
         chosen = {i: self._macs[i] for i in resolve(space, self._macs, self.stitches)}
-        units = sum(space.units(pair) for pair in range(len(space.depths) - 1))
-        step = default_step(self._macs, units) if self.step is None else self.step * 1e9
+        step = default_step(self._macs, space.ladder) if self.step is None else self.step * 1e9
         self.groups = budget_groups(chosen, step)
         lines = [
             f"{self._macs[group[0]] / 1e9:.4g}-{self._macs[group[-1]] / 1e9:.4g} G: {len(group)}"

@@ -27,8 +27,8 @@ from mmsn.stitching import LayerKey, Solution
 class StitchInitHook(Hook):
     """Solve the stitching layers that no checkpoint has filled, from a few training images.
 
-    Whether a layer is filled is part of its state: layers that ``load_from`` or ``resume`` brought
-    are kept, whatever the way they came. Rank 0 solves, every rank receives the same weights.
+    Whether a layer is filled is part of its state, so layers from ``load_from`` or ``resume`` are
+    kept. Rank 0 solves, every rank receives the same weights.
 
     Args:
         num_images: training images to take; the reference takes 50.

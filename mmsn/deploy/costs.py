@@ -1,4 +1,8 @@
-"""What every stitch of a config costs, before any training and without any memory for weights."""
+"""What every stitch of a segmentor costs: FLOPs, parameters, memory for activations.
+
+Only shapes are read, so a model on the device "meta" (``mmsn.models.build``) is enough. Times are
+in ``mmsn.evaluation.latency``.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,6 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
@@ -31,19 +32,12 @@ class StitchCost:
     activation_bytes: int
 
 
-def build_on_meta(config: Config) -> Any:
-    """The segmentor of a config, with shapes and without values."""
-    init_default_scope(config.get("default_scope", "mmseg"))
-    with torch.device("meta"):
-        return MODELS.build(config.model)
-
-
-def profile(
+def stitch_costs(
     model: Any, image_size: tuple[int, int] | None = None, batch_size: int = 1
 ) -> tuple[StitchCost, ...]:
-    """Costs of all stitches, from cheap to dear, for (height, width) images.
+    """Costs of all stitches for (height, width) images, in ascending order of FLOPs.
 
-    The size is that of the training crop unless told. The model may be on any device, also "meta".
+    The size is by default that of the training crop. The model may be on any device, also "meta".
     """
     backbone = stitched_backbone(model)
     size = image_size or backbone.img_size
@@ -54,7 +48,7 @@ def profile(
 
 
 def group_costs(costs: Sequence[StitchCost]) -> tuple[tuple[StitchCost, ...], ...]:
-    """The budget groups that training draws from, from cheap to dear."""
+    """The budget groups that training draws from, in ascending order of FLOPs."""
     by_id = {cost.stitch.id: cost for cost in costs}
     macs = {i: cost.macs for i, cost in by_id.items()}
     units = count_units(segment for cost in costs for segment in cost.stitch.segments)

@@ -1,8 +1,9 @@
-"""The whole way from separate anchors to a curve: train each alone, stitch, fine-tune, evaluate.
+"""From separate anchors to a curve: train each alone, stitch, fine-tune, evaluate.
 
 Every step is an ordinary run of mmengine's ``Runner`` on an ordinary config, in a folder of its
-own. A step that is finished is not done again, and one that was cut off continues at its last
-checkpoint, so the same call can be repeated until it is through.
+own. A finished step is not repeated, and an interrupted one continues from its last checkpoint, so
+the same call can be repeated until all steps are done. This module calls the Runner; what the
+Runner calls is in ``mmsn.engine``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mmsn.evaluation import (
 )
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.files import write_text
+from mmsn.models import read_config
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
@@ -52,7 +54,7 @@ class Step:
     @classmethod
     def from_file(cls, path: str | Path) -> Step:
         """Read a config file; the step is named after it."""
-        return cls(Path(path).stem, Config.fromfile(path))
+        return cls(Path(path).stem, read_config(path))
 
 
 class ShortRunner(Runner):
@@ -84,10 +86,9 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_text() != identity:
         raise UserError(
-            f"step {step.name} was begun with another config in {folder}: give another work dir, "
-            "or delete that folder to begin anew"
+            f"step {step.name} was started with another config in {folder}: give another work "
+            "dir, or delete that folder to start again"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
@@ -113,7 +114,7 @@ def _check(step: Step) -> None:
 
 
 def floors_of(config: Config) -> dict[str, dict[str, float]]:
-    """What needs no network reaches on a config's test images, by name.
+    """Metrics of predictions that need no network on a config's test images, by name.
 
     The most frequent class where there are labels, and constant depth where `mmsn.DepthMetric`
     scores them.
@@ -142,12 +143,12 @@ def stitch_from_anchors(
     work_dir: str | Path,
     probes: Sequence[Step] = (),
 ) -> ParetoReport:
-    """Run the whole way, and leave ``pareto.json``, ``pareto.png`` and a table.
+    """Train, stitch and evaluate; writes ``pareto.json`` and ``pareto.png``, and prints a table.
 
     The stitched network starts from the trained anchors, and its heads from the last anchor's.
 
     Args:
-        anchors: the anchors' own trainings, from cheap to dear, as many as ``stitched`` has.
+        anchors: the anchors' own trainings, smallest to largest, as many as ``stitched`` has.
         stitched: the training of the stitched network.
         work_dir: each step gets a folder in it.
         probes: further trainings to compare with, for example linear probes.

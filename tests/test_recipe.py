@@ -8,15 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mmsn.engine import recipe
+from mmsn import recipe
 from mmsn.engine.resume import is_whole
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
-from tests.evaluation.conftest import depth_config  # noqa: F401  # a fixture
+from tests.engine.conftest import config, shapes  # noqa: F401  # fixtures
+from tests.evaluation.conftest import depth_config  # noqa: F401
 
 
 @pytest.fixture
-def steps(config):
+def steps(config):  # noqa: F811
     """Two anchors and the stitched network, of two iterations each."""
 
     def alone(index, name):
@@ -124,7 +125,7 @@ def test_a_changed_config_does_not_continue_an_older_step(steps, tmp_path):
     (small, _), _ = steps
     recipe.train_and_test(copy.deepcopy(small), tmp_path / "small")
     small.config.optim_wrapper.optimizer.lr = 0.5
-    with pytest.raises(UserError, match="was begun with another config"):
+    with pytest.raises(UserError, match="was started with another config"):
         recipe.train_and_test(small, tmp_path / "small")
 
 

@@ -1,0 +1,11 @@
+# Without stitching: the large anchor with elastic depth, its first 6 to 12 blocks by turns.
+_base_ = "../_base_/recipes/frontier_nyuv2.py"
+model = dict(backbone=dict(anchors=_base_.anchors[1:], space="elastic"))
+custom_hooks = [
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", parts=1),
+    dict(type="mmsn.TrainingCostHook"),
+]
+test_cfg = dict(stitches="all")
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 1305
+train_cfg = dict(max_iters=1305)

@@ -1,0 +1,56 @@
+"""Files appear whole or not at all."""
+
+import os
+
+import pytest
+
+from mmsn.files import whole_file, write_bytes, write_text
+
+
+def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_text(path, "öld")
+
+    def fail():
+        with whole_file(path) as part:
+            part.write_text("half")
+            assert part.suffix == ".json"
+            assert part.parent == path.parent
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text(encoding="utf-8") == "öld"
+    with whole_file(path) as part:
+        part.write_text("new")
+        assert path.read_text(encoding="utf-8") == "öld"
+    assert path.read_text() == "new"
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with whole_file(path) as first, whole_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # whose block ended last
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+def test_others_may_read_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_only_synced_files_wait_for_the_disk(tmp_path, monkeypatch, sync):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    write_bytes(tmp_path / "a", b"four", sync)
+    assert (tmp_path / "a").read_bytes() == b"four"
+    assert (synced[:1] == [4]) is sync
