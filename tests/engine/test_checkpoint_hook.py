@@ -145,7 +145,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(folder, lines, ho
     assert f"{folder}/iter_4.pth', the newest whole one" in lines[0]
 
 
-@pytest.mark.parametrize("text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", "."])
+@pytest.mark.parametrize(
+    "text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", ".", "9" * 999]
+)
 def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
     pointer = folder / "last_checkpoint"
     pointer.unlink()
