@@ -116,6 +116,7 @@ def blocks(args: argparse.Namespace) -> None:
     """A stitch against its blocks and stitching layers in a plain loop."""
     import torch
 
+    from mmsn.errors import UserError
     from mmsn.stitching.space import Join, Run
 
     at = Setting(args)
@@ -127,6 +128,12 @@ def blocks(args: argparse.Namespace) -> None:
         layers = []
         for step in route:
             if isinstance(step, Run):
+                anchor = backbone.anchor(step.anchor)
+                if anchor.rel_pos is not None or getattr(anchor.vit, "rope", None) is not None:
+                    raise UserError(
+                        f"blocks of {anchor.model_name} read positions, so a plain loop over them "
+                        "is no comparison: choose anchors without relative or rotary positions"
+                    )
                 layers += list(backbone.anchor(step.anchor).vit.blocks[step.start : step.stop])
             elif isinstance(step, Join):
                 layers.append(backbone.layer(step.key))
@@ -165,9 +172,7 @@ def anchors(args: argparse.Namespace) -> None:
     print(at.header())
     for index in range(len(at.backbone.anchors)):
         anchor = at.backbone.anchor(index)
-        options = dict(anchor._timm_options)
-        options.pop("num_classes")
-        other = timm.create_model(anchor.model_name, num_classes=0, **options).to(at.device).eval()
+        other = timm.create_model(anchor.model_name, **anchor.timm_options).to(at.device).eval()
 
         def ours(anchor: Any = anchor) -> Any:
             tokens, grid = anchor.embed(at.image)
@@ -226,7 +231,7 @@ def evaluation(args: argparse.Namespace) -> None:
 
     from mmsn.engine.loops import StitchEvaluators, StitchLoop
     from mmsn.evaluation.iou import BatchLabels
-    from mmsn.models.label_prediction import ImageLogits
+    from mmsn.models.image_logits import ImageLogits
 
     at = Setting(args)
     model, backbone, ids = at.model, at.backbone, at.ids()
