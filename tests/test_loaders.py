@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.model import initialize
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from mmseg.apis import init_model
+from safetensors.torch import save_file
 
 from mmsn import loaders
 from mmsn.errors import UserError
@@ -110,18 +111,36 @@ def test_every_loader_of_mmengine_is_replaced_or_guarded():
     assert CheckpointLoader._schemes[""] is loaders.load_from_local
 
 
+def flip_a_bit(path):
+    """Make 500.00003 of the 500 in ``torch.arange(1000.0)``."""
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.tensor(500.0).numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+
+
 def test_one_flipped_bit_in_a_tensor_is_found(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": {"weight": torch.arange(1000.0)}, "meta": {}}, path)
     assert find_damage(path) is None
-    data = bytearray(path.read_bytes())
-    data[data.index(torch.tensor(500.0).numpy().tobytes())] ^= 1
-    path.write_bytes(data)
-    # torch itself takes it for 500.00003
+    flip_a_bit(path)
+    # torch itself takes it
     assert torch.load(path, weights_only=True)["state_dict"]["weight"][500] != 500
     for read in (read_checkpoint, DOORS["load_checkpoint"]):
         with pytest.raises(UserError, match=r"weights\.pth' is damaged .*checksum"):
             read(path)
+
+
+def test_safetensors_written_here_carry_a_checksum(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    tensors = {"weight": torch.arange(1000.0), "half": torch.ones(2, dtype=torch.bfloat16)}
+    tensors |= {"flag": torch.tensor(True), "empty": torch.zeros(0)}
+    write_checkpoint(path, tensors, {})
+    assert read_checkpoint(path)[0].keys() == tensors.keys()
+    flip_a_bit(path)
+    with pytest.raises(UserError, match=r"weights\.safetensors' is damaged .*checksum"):
+        DOORS["load_checkpoint"](path)
+    save_file(tensors, path)  # as others write them
+    assert read_checkpoint(path)[0]["weight"][500] == 500
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])

@@ -114,6 +114,23 @@ def test_a_random_start_shares_no_block_with_the_parent(parent):
     assert (own - other).abs().mean() > 0.05
 
 
+def test_a_child_may_start_from_a_file(parent, tmp_path):
+    plan = shrink.plan_child(parent, 2)
+    options = shrink.child_options(plan, PARENT)
+    earlier, _ = shrink.start_child(parent, plan, (64, 64), options, start="random")
+    file = tmp_path / "child.safetensors"
+    safetensors.torch.save_file(earlier.vit.state_dict(), file)
+    child, _ = shrink.start_child(parent, plan, (64, 64), options, start=str(file))
+    for name, value in earlier.vit.state_dict().items():
+        assert torch.equal(child.vit.state_dict()[name], value), name
+
+
+def test_an_unknown_start_is_refused(parent):
+    plan = shrink.plan_child(parent, 2)
+    with pytest.raises(UserError, match="start 'parnet': choose one of parent, random, or an exi"):
+        shrink.start_child(parent, plan, (64, 64), shrink.child_options(plan, PARENT), "parnet")
+
+
 def test_narrowing_is_exact_where_the_parent_uses_no_more(parent):
     """A parent of width 24 that lives in 15 directions, 2 heads and 64 hidden units."""
     vit = parent.vit

@@ -231,7 +231,7 @@ def evaluation(args: argparse.Namespace) -> None:
 
     from mmsn.engine.loops import StitchEvaluators, StitchLoop
     from mmsn.evaluation.iou import BatchLabels
-    from mmsn.models.label_prediction import ImageLogits
+    from mmsn.models.image_logits import ImageLogits
 
     at = Setting(args)
     model, backbone, ids = at.model, at.backbone, at.ids()

@@ -57,9 +57,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     child.add_argument("--heads", type=int, help="(default: the width over the parent's head's)")
     child.add_argument(
         "--start",
-        choices=("parent", "random"),
         default="parent",
-        help="first weights (default: the parent's, narrowed along principal directions)",
+        metavar="WORD",
+        help="first weights: parent, narrowed along principal directions (default); random; or a "
+        "file, for example a child made before the parent was fine-tuned",
     )
     distill = parser.add_argument_group("distillation")
     distill.add_argument("--distill-steps", type=int, default=0, metavar="N")

@@ -25,6 +25,7 @@ from torch import nn
 
 from mmsn.errors import UserError
 from mmsn.files import write_bytes
+from mmsn.state_dict import digest_of
 
 # By stitch id: the results of each metric, one entry per image, as mmengine's metrics keep them.
 Results = dict[int, list[list[Any]]]
@@ -178,13 +179,8 @@ def sha256_of(path: str | Path | None) -> str:
 
 def fingerprint_of_model(model: nn.Module) -> str:
     """Hash of all weights and buffers, by name."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            digest.update(content.numpy().data)
-    return digest.hexdigest()
+    state = model.state_dict()  # may hold more than tensors
+    return digest_of({k: v for k, v in state.items() if isinstance(v, torch.Tensor)})
 
 
 def fingerprint_of_data(dataset: Any) -> str:

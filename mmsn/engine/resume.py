@@ -7,6 +7,7 @@ the checksums in the file decide, and an older whole file stands in for a damage
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from mmsn.state_dict import find_damage
 
 def damage_of(path: Path) -> str | None:
     """Why a training cannot continue from this file, as far as its bytes show; None if it can."""
-    if path.is_dir():  # sharded by DeepSpeed; it has checks of its own
+    # os.path, because pathlib raises for names that are too long
+    if os.path.isdir(path):  # sharded by DeepSpeed; it has checks of its own
         return None
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "it is not there"
     with open(path, "rb") as file:
         start = file.read(2)
@@ -112,7 +114,7 @@ def _named(work_dir: Path, folder: Path) -> Path | None:
         text = (work_dir / "last_checkpoint").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    if "\0" in text or Path(text).name in ("", ".."):
+    if Path(text).name in ("", ".."):
         return None
     inside = folder / Path(text).name
-    return inside if inside.exists() or not Path(text).exists() else Path(text)
+    return inside if os.path.exists(inside) or not os.path.exists(text) else Path(text)

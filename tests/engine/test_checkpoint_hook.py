@@ -80,7 +80,7 @@ def test_a_kill_in_a_save_leaves_the_checkpoint_before(run, again, monkeypatch, 
     original = files.whole_file
     writes = []
 
-    def kill(path):
+    def kill(path, *options):
         writes.append(Path(path).name)
         if writes[-2:] == ["iter_4.pth", "last_checkpoint"] and moment == "last_checkpoint":
             raise Killed
@@ -89,7 +89,7 @@ def test_a_kill_in_a_save_leaves_the_checkpoint_before(run, again, monkeypatch, 
             data = data[: len(data) // 2] if moment == "half" else data
             Path(runner.work_dir, ".iter_4.abcdefgh.pth").write_bytes(data)
             raise Killed
-        return original(path)
+        return original(path, *options)
 
     monkeypatch.setattr(files, "whole_file", kill)
     with pytest.raises(Killed):
@@ -145,7 +145,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(folder, lines, ho
     assert f"{folder}/iter_4.pth', the newest whole one" in lines[0]
 
 
-@pytest.mark.parametrize("text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", "."])
+@pytest.mark.parametrize(
+    "text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", ".", "9" * 999]
+)
 def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
     pointer = folder / "last_checkpoint"
     pointer.unlink()
@@ -250,9 +252,9 @@ def test_the_best_checkpoint_is_replaced_after_the_new_one_is_saved(run, monkeyp
     seen = []
     original = files.whole_file
 
-    def watch(path):
+    def watch(path, *options):
         seen.append(names(runner.work_dir, "best_*"))
-        return original(path)
+        return original(path, *options)
 
     monkeypatch.setattr(files, "whole_file", watch)
     runner.train()

@@ -13,14 +13,9 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
-from mmsn.models import label_prediction
-from mmsn.models.label_prediction import (
-    LabelStep,
-    possible_winners,
-    predicts_like_mmseg,
-    running_argmax,
-    sliding_boxes,
-)
+from mmsn.models import image_logits
+from mmsn.models.image_logits import possible_winners, running_argmax, sliding_boxes
+from mmsn.models.label_prediction import LabelStep, predicts_like_mmseg
 from mmsn.registry import MODELS
 
 
@@ -122,9 +117,9 @@ def test_labels_are_those_of_mmseg(
 @pytest.mark.parametrize("original", [(96, 128), (480, 640), (97, 131)])
 def test_classes_pass_one_at_a_time_and_losers_are_skipped(original, monkeypatch):
     seen = []
-    whole = label_prediction.ImageLogits.full
+    whole = image_logits.ImageLogits.full
     monkeypatch.setattr(
-        label_prediction.ImageLogits,
+        image_logits.ImageLogits,
         "full",
         lambda self, start, stop: seen.append((start, stop)) or whole(self, start, stop),
     )
@@ -174,8 +169,8 @@ def test_a_head_that_resizes_its_own_way_keeps_it():
 
 def test_a_kernel_that_differs_when_channels_come_alone_is_not_used(monkeypatch):
     model, seen = build(channels=12), []
-    monkeypatch.setattr(label_prediction, "_one_by_one", lambda *_, **__: False)
-    monkeypatch.setattr(label_prediction, "running_argmax", lambda *_: seen.append(1))
+    monkeypatch.setattr(image_logits, "_one_by_one", lambda *_, **__: False)
+    monkeypatch.setattr(image_logits, "running_argmax", lambda *_: seen.append(1))
     agree(model, batch_of([(64, 96)], [(120, 160)]))
     assert not seen
 
