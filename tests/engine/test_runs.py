@@ -11,7 +11,7 @@ import torch
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, stitched_backbone
-from mmsn.stitching import draw
+from mmsn.stitching import draw, draw_parts
 
 
 def log_of(runner):
@@ -23,10 +23,35 @@ def layer_weights(runner):
     return {name: layer.weight.clone() for name, layer in layers.items()}
 
 
+def hooks(**sampling):
+    """Initialization, and sampling with these arguments."""
+    return [
+        dict(type="mmsn.StitchInitHook", num_images=6),
+        dict(type="mmsn.FLOPsConstrainedSamplingHook", **sampling),
+    ]
+
+
+def groups_of(runner):
+    return next(hook.groups for hook in runner.hooks if hasattr(hook, "groups"))
+
+
+def watch(runner):
+    """A list that receives the stitches of each training pass."""
+    seen = []
+    stitched_backbone(runner.model).register_forward_pre_hook(
+        lambda module, _: (
+            seen.append(tuple(stitch.id for stitch in module.training_stitches))
+            if module.training
+            else None
+        )
+    )
+    return seen
+
+
 @pytest.fixture
 def trained(run):
-    """A finished run of four iterations."""
-    runner = run()
+    """A finished run of four iterations, with one stitch each."""
+    runner = run(custom_hooks=hooks(parts=1))
     runner.train()
     return runner
 
@@ -34,7 +59,7 @@ def trained(run):
 def test_training_initializes_samples_validates_named_stitches_and_logs(trained):
     log = log_of(trained)
     assert "Initialized 3 stitching layers by least squares" in log
-    groups = next(hook.groups for hook in trained.hooks if hasattr(hook, "groups"))
+    groups = groups_of(trained)
     assert f"Sampling 4 stitches in {len(groups)} budget groups" in log
     backbone = stitched_backbone(trained.model)
     macs = segmentor_macs(trained.model, (32, 32))
@@ -94,15 +119,36 @@ def test_resuming_in_an_empty_folder_initializes(run):
     assert "Initialized 3 stitching layers" in log_of(runner)
 
 
-def test_a_resumed_run_draws_what_an_undisturbed_one_would(run):
-    whole = run()
+@pytest.mark.parametrize(("parts", "batch", "drawn_parts"), [(4, 5, 4), (4, 3, 3), (3, 3, 3)])
+def test_a_batch_trains_several_stitches_as_many_as_it_has_images(run, parts, batch, drawn_parts):
+    changes = {"train_dataloader.batch_size": batch, "val_cfg.stitches": [1]}
+    runner = run(custom_hooks=hooks(parts=parts, seed=7), **changes)
+    seen = watch(runner)
+    runner.train()
+    groups, macs = groups_of(runner), segmentor_macs(runner.model, (32, 32))
+    assert seen == [draw_parts(groups, 7, i, drawn_parts) for i in range(4)]
+    assert {0, 1} < {i for drawn in seen for i in drawn}
+    log = log_of(runner)
+    assert not re.search(r"Iter\(train\).* stitch: ", log)  # there is no one stitch to name
+    logged = [float(x) for x in re.findall(r"Iter\(train\).* gflops: ([\d.]+)", log)]
+    means = [sum(macs[i] for i in drawn) / len(drawn) / 1e9 for drawn in seen]
+    assert logged == [pytest.approx(mean, abs=1e-4) for mean in means]
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_resumed_run_draws_what_an_undisturbed_one_would(run, parts):
+    changes = {"custom_hooks": hooks(parts=parts), "train_dataloader.batch_size": 4}
+    whole = run(**changes)
+    stitches = [watch(whole)]
     whole.train()
-    first = run(**{"train_cfg.max_iters": 2})
+    first = run(**changes, **{"train_cfg.max_iters": 2})
+    stitches.append(watch(first))
     first.train()
     file = str(Path(first.work_dir) / "iter_2.pth")
-    resumed = run(resume=True, load_from=file)
+    resumed = run(resume=True, load_from=file, **changes)
+    stitches.append(watch(resumed))
     resumed.train()
-    stitches = [re.findall(r"stitch: (\d+)  gflops", log_of(r)) for r in (whole, first, resumed)]
+    assert [len(drawn) for drawn in stitches[0]] == [parts] * 4
     assert stitches[1] + stitches[2] == stitches[0]
     assert "Initialized" not in log_of(resumed)
     weights = layer_weights(first)
@@ -148,9 +194,10 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
     assert set(seen[seen.index(1) :]) == {1}
 
 
+@pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error):
-    runner = run()
+def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error, parts):
+    runner = run(custom_hooks=hooks(parts=parts))
     backbone, drawn = stitched_backbone(runner.model), []
     backbone.set_stitch(2)
 
@@ -165,6 +212,11 @@ def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error):
         runner.train()
     assert drawn
     assert backbone.eval().stitch.id == 2
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        evaluated = backbone(images)
+        with backbone.use_stitch(2):
+            assert all(map(torch.equal, evaluated, backbone(images)))
 
 
 def test_budgets_choose_stitches_to_test(trained, run):
@@ -196,7 +248,7 @@ def test_a_rank_deficient_initialization_warns(run, caplog):
 
 
 def test_sampling_may_be_narrowed(run):
-    hook = dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=["anchors"], step=0.0)
+    hook = hooks(stitches=["anchors"], step=0.0, parts=1)[1]
     runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 6})
     runner.train()
     drawn = re.findall(r"stitch: (\d+)  gflops", log_of(runner))
@@ -218,8 +270,8 @@ def test_as_many_images_are_taken_as_asked(run, wanted, monkeypatch):
         lambda data, training=False: seen.append(len(data["inputs"])) or forward(data, training),
     )
     runner.train()
-    validated = 3 if runner.val_loop else 0
-    assert sum(seen) == min(wanted, 10) + 2 + 3 * validated
+    validated = 3  # once each, though three stitches run on them
+    assert sum(seen) == min(wanted, 10) + 2 + validated
 
 
 def test_predictions_of_several_stitches_go_to_folders_of_their_own(trained, run, tmp_path):
@@ -241,4 +293,9 @@ def test_save_best_auto_takes_the_mean(run):
 def test_scalars_reach_the_json_log(trained):
     file = next(Path(trained.log_dir).glob("vis_data/scalars.json"))
     records = [json.loads(line) for line in file.read_text().splitlines()]
-    assert all(isinstance(r["stitch"], int) for r in records if "loss" in r)
+    macs = segmentor_macs(trained.model, (32, 32))
+    steps = [record for record in records if "loss" in record]
+    assert len(steps) == 4
+    for record in steps:
+        assert isinstance(record["stitch"], int)
+        assert record["gflops"] == pytest.approx(macs[record["stitch"]] / 1e9)

@@ -90,7 +90,7 @@ side = st.integers(20, 90)
 SLIDE = dict(mode="slide", crop_size=(40, 56), stride=(24, 30))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(side, side),
     original=st.tuples(*[st.tuples(st.integers(20, 200), st.integers(20, 200))] * 2),
@@ -192,7 +192,7 @@ def test_models_with_methods_of_their_own_are_told_apart():
     assert not predicts_like_mmseg(hooked)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     low=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     grown=st.tuples(st.integers(0, 30), st.integers(0, 30)),
