@@ -1,4 +1,4 @@
-# As ours, but both anchors stay as they were pretrained: only stitching layers and head are trained.
+# As ours, but both anchors stay as pretrained: only stitching layers and head are trained.
 _base_ = "./deit-ti-6-12_ours.py"
 model = dict(backbone=dict(freeze_anchors=True))
 optim_wrapper = dict(
