@@ -10,8 +10,9 @@ each of its crops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-from mmsn.stitching.space import Run, Step, StitchSpace
+from mmsn.stitching.space import Run, Step, StitchSpace, Tap
 
 
 def single_steps(route: Iterable[Step]) -> tuple[Step, ...]:
@@ -74,6 +75,15 @@ class Trie:
             steps += self.routes[i][start:]
             before, anchor = self.routes[i], self.first[i]
         return steps
+
+    def shared_levels(self) -> frozenset[int]:
+        """Feature levels that some stitch has in common with the one before it in ``order``."""
+        levels: set[int] = set()
+        for before, i in pairwise(self.order):
+            if self.first[before] == self.first[i]:
+                shared = common_length(self.routes[before], self.routes[i])
+                levels |= {step.level for step in self.routes[i][:shared] if isinstance(step, Tap)}
+        return frozenset(levels)
 
     def kept(self) -> int:
         """The largest number of states of one input that are kept at a time: the memory's bound."""
