@@ -16,6 +16,7 @@ OF_THE_REPOSITORY = {
 }
 OF_WHOLE_RUNS = {
     "deploy/test_extraction_runs.py",
+    "engine/test_adopted_run.py",
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
     "engine/test_runs.py",
@@ -33,6 +34,8 @@ OF_A_CONCEPT = {  # that crosses modules
 LISTED = OF_THE_REPOSITORY | OF_WHOLE_RUNS | OF_A_CONCEPT
 OTHER_FOLDERS = ("campaigns", "configs")  # which mirror folders of their own
 WITHOUT_CODE = {"version.py"}
+# Folders of mmsn whose modules are parts of one function, tested through it.
+ONE_FUNCTION = {"adopt": "test_adopt.py"}
 
 
 def modules(root: Path) -> list[Path]:
@@ -44,7 +47,8 @@ def files_of_tests() -> set[str]:
 
 
 def mirror_of(module: Path) -> str:
-    return (module.parent / f"test_{module.name}").as_posix()
+    folder = module.parent.as_posix()
+    return ONE_FUNCTION.get(folder) or (module.parent / f"test_{module.name}").as_posix()
 
 
 def test_every_module_has_a_test_file() -> None:

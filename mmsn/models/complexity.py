@@ -44,7 +44,7 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
     return found[0]
 
 
-class _Head(nn.Module):
+class NeckAndHeads(nn.Module):
     """Neck and heads on feature levels; auxiliary heads take part in training only."""
 
     def __init__(self, model: Any, auxiliary: bool = False) -> None:
@@ -79,7 +79,7 @@ def trace_head(model: Any, image_size: tuple[int, int]) -> tuple[int, int]:
     """
     model = unwrap(model)
     levels = stitched_backbone(model).zero_levels(image_size, "meta")
-    head = on_meta(_Head(model))
+    head = on_meta(NeckAndHeads(model))
     with MacCounter() as counter:
         head(*levels)
     with LiveBytes() as memory:
@@ -110,13 +110,13 @@ def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
     model = unwrap(model)
     backbone = stitched_backbone(model)
     with MacCounter() as counter:
-        on_meta(_Head(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
+        on_meta(NeckAndHeads(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
     macs = backbone.stitch_macs(image_size, backbone.train_levels)
     return {stitch_id: of_backbone + counter.macs for stitch_id, of_backbone in macs.items()}
 
 
 def segmentor_params(model: Any) -> dict[int, int]:
     """Parameters that inference with each stitch uses, by id: backbone, neck and heads."""
-    head = sum(p.numel() for p in _Head(unwrap(model)).parameters())
+    head = sum(p.numel() for p in NeckAndHeads(unwrap(model)).parameters())
     params = stitched_backbone(model).stitch_params()
     return {stitch_id: backbone + head for stitch_id, backbone in params.items()}

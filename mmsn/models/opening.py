@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmsn.errors import UserError
 from mmsn.state_dict import read_checkpoint
@@ -79,10 +80,20 @@ def build(config: Config, device: str | torch.device = "cpu") -> Any:
         raise UserError(f"config {name!r} has no model with a backbone: give that of a segmentor")
     init_default_scope(config.get("default_scope", "mmseg"))
     if torch.device(device).type == "meta":
-        with torch.device("meta"):
+        with torch.device("meta"), _NumbersOnCpu():
             return revert_sync_batchnorm(MODELS.build(config.model)).eval()
     # Not made on the device directly: what fits only there in part would fail halfway.
     return revert_sync_batchnorm(MODELS.build(config.model)).eval().to(device)
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps ``linspace`` off the meta device: heads read rates of dropped paths out of it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.linspace:
+            options.setdefault("device", "cpu")
+        return func(*args, **options)
 
 
 def check_weights(network: nn.Module, state: Mapping[str, Tensor], auxiliary: bool = False) -> None:

@@ -10,8 +10,9 @@ each of its crops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-from mmsn.stitching.space import Run, Step, StitchSpace
+from mmsn.stitching.space import Run, Step, StitchSpace, Tap
 
 
 def single_steps(route: Iterable[Step]) -> tuple[Step, ...]:
@@ -67,6 +68,15 @@ class Trie:
         for n, stitch in enumerate(self.order):
             later = [i for i in self.order[n + 1 :] if first[i] == first[stitch]]
             self.branches[stitch] = {common_length(routes[stitch], routes[i]) for i in later}
+
+    def shared_levels(self) -> frozenset[int]:
+        """Feature levels that some stitch has in common with the one before it in ``order``."""
+        levels: set[int] = set()
+        for before, i in pairwise(self.order):
+            if self.first[before] == self.first[i]:
+                shared = common_length(self.routes[before], self.routes[i])
+                levels |= {step.level for step in self.routes[i][:shared] if isinstance(step, Tap)}
+        return frozenset(levels)
 
     def kept(self) -> int:
         """The largest number of states of one input that are kept at a time: the memory's bound."""

@@ -44,6 +44,16 @@ def test_help_is_quick_and_promises_no_gpus_flag(name: str) -> None:
 
 
 PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "adopt": [
+        (
+            "c.py --anchors a b=c.pth",
+            dict(config="c.py", anchors=["a", "b=c.pth"], out=None, rank=16, stitch=["all"]),
+        ),
+        (
+            "c.py --anchors a b --out d.py --rank 4 --stitch sl 3",
+            dict(config="c.py", anchors=["a", "b"], out="d.py", rank=4, stitch=["sl", 3]),
+        ),
+    ],
     "train": [
         ("c.py", dict(config="c.py", **RUN, amp=False, resume=False)),
         (
