@@ -1,4 +1,4 @@
-"""What the stitches of a report are worth together: their frontier, and one number per curve.
+"""The Pareto frontier of a report's stitches, and one number per curve.
 
 Every function here knows which metrics are better when lower. Stitches whose metric is not finite
 are ignored everywhere.
@@ -20,7 +20,7 @@ Budgets = tuple[float, float]
 def frontier(
     results: Sequence[StitchResult], metric: str, axis: Axis = "macs"
 ) -> list[StitchResult]:
-    """The stitches that no cheaper one reaches in this metric, from smallest to largest.
+    """The stitches whose metric no cheaper stitch reaches, from smallest to largest.
 
     On the latency axis, stitches without a latency are ignored.
     """
@@ -122,7 +122,7 @@ def mean_best_within_budget(
 
 
 def line_between(points: Iterable[tuple[float, float]], budgets: Budgets | None = None) -> float:
-    """The same number for straight lines between networks trained alone: what a curve must beat.
+    """The same number for straight lines between networks trained alone, a baseline for curves.
 
     It is the mean over budgets of the line through the points. The line gives a budget between two
     networks a metric that no network reaches, so it is stricter than a step function of them.

@@ -90,7 +90,7 @@ class BatchLabels:
 
 
 def counts_areas(metric: BaseMetric) -> bool:
-    """Is this mmseg's ``IoUMetric`` itself, which only counts?"""
+    """Whether this is mmseg's ``IoUMetric`` itself, which only counts."""
     return (
         type(metric) is IoUMetric
         and getattr(metric.process, "__func__", None) is _PROCESS

@@ -1,8 +1,8 @@
-"""How long each stitch takes on this machine, and the table of it that is refused on another.
+"""How long each stitch takes on this machine, as a table that is refused on another machine.
 
-Passes of different stitches are interleaved, so that a machine that slows down meanwhile slows all
-of them alike. What is timed is backbone, neck and decode head on random pixels; reading images and
-resizing the prediction are not.
+Passes of different stitches are interleaved, so that a machine that slows down affects all of them
+equally. Backbone, neck and decode head are timed on random pixels; reading images and resizing the
+prediction are not.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class LatencyTable(JsonFile):
         force: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        """Is this a table of this model, measured as it runs now?
+        """Refuse a table of another model, or one measured with another setting.
 
         Args:
             model: the segmentor; call this inside ``torch.autocast`` if it will run there.
@@ -218,7 +218,7 @@ def half_precision(device: torch.device) -> torch.dtype:
 
 
 def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -> LatencySetting:
-    """What latencies that are measured here and now are good for."""
+    """The setting of latencies that are measured here and now."""
     return LatencySetting(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         dtype=str(dtype).removeprefix("torch."),
@@ -252,7 +252,7 @@ def time_interleaved(
 
 
 def disagreements(times: Mapping[Name, Sequence[float]]) -> dict[Name, tuple[float, float]]:
-    """What took longer in one half of its passes than in the other, by more than ``TOLERANCE``.
+    """Calls whose median differs between the two halves of their passes by over ``TOLERANCE``.
 
     The halves are two measurements of the same thing. If their medians differ, the load of the
     machine has changed meanwhile, and the figures depend on when they were taken.
@@ -288,7 +288,7 @@ def _warn(found: Mapping[Name, tuple[float, float]]) -> None:
 
 
 def _processor() -> str:
-    """The CPU by name: Linux says it in a file, elsewhere Python knows only the architecture."""
+    """The CPU's name, from /proc/cpuinfo on Linux; elsewhere Python knows only the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

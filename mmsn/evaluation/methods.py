@@ -88,7 +88,7 @@ class Family:
                 if getattr(report, what) != getattr(first, what):
                     raise UserError(
                         f"{file} has {what} {getattr(report, what)}, {every[0][0]} has "
-                        f"{getattr(first, what)}: test all methods of a family alike"
+                        f"{getattr(first, what)}: test all methods of a family with one setting"
                     )
             if report.images < report.of_images:
                 raise UserError(
@@ -124,7 +124,7 @@ class Family:
         return results[0].macs, Spread(tuple(r.metrics[self.metric] for r in results))
 
     def line(self) -> Spread | None:
-        """The number of the straight line between the anchors alone, for each seed of both."""
+        """Mean of the straight line between the anchors trained alone, for each seed of both."""
         small, large = (self.runs.get(method, {}) for method in ALONE)
         seeds = sorted(small.keys() & large.keys())
         if not seeds or self.budgets is None:
@@ -137,7 +137,7 @@ class Family:
         return Spread(tuple(values))
 
     def mean_best(self, method: str) -> Spread:
-        """The number of a method's curve; see ``mean_best_within_budget``."""
+        """Mean best metric of a method's curve; see ``mean_best_within_budget``."""
         return self._over_seeds(
             method, lambda results: mean_best_within_budget(results, self.metric, self.budgets)
         )
@@ -154,9 +154,9 @@ class Family:
     def groups(self) -> list[tuple[Budgets, dict[str, Spread]]]:
         """The best of each method in each budget group, with the group's lowest and highest MACs.
 
-        Groups are those of the sampling, over the networks of all methods: costs that differ by
-        less than a third of a unit of the large anchor. A method that has no network in a group, in
-        one seed or more, is left out of it.
+        The networks of all methods are grouped as for sampling: costs in a group differ by less
+        than a third of a unit of the large anchor. A method that lacks a network of a group in
+        any seed is left out of that group.
         """
         reports = [r for method in self.curves for r in self.runs[method].values()]
         costs = sorted({s.macs for report in reports for s in report.stitches})

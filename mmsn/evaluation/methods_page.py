@@ -19,14 +19,14 @@ def write_methods(
 ) -> list[Path]:
     """Compare the methods of each family; returns the files written.
 
-    ``frontier_FAMILY.png`` shows the known methods, and ``frontier_FAMILY_parts.png`` ours beside
-    all further ones. A page that exists keeps what is outside of the two marker lines.
+    ``frontier_FAMILY.png`` shows the known methods, ``frontier_FAMILY_parts.png`` ours and all
+    further ones. A page that exists keeps what is outside of the two marker lines.
 
     Args:
         folder: of reports named ``FAMILY_METHOD_SEED.json``.
         page: Markdown file.
         images: folder of the pictures.
-        metric: by default the own choice of each family's first report.
+        metric: by default that of each family's first report.
 
     Raises:
         UserError: reports that do not compare, or a page without the marker lines. Nothing is
