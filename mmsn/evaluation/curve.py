@@ -27,6 +27,8 @@ def frontier(
     sign = _sign(metric)
     priced = [(cost, r) for r in results if (cost := r.cost(axis)) is not None]
     priced = [(cost, r) for cost, r in priced if math.isfinite(r.metrics[metric])]
+    # Of equal costs the best comes first, so the others fail the comparison; ids make the choice
+    # among equals the same in every run.
     best: list[StitchResult] = []
     for _, result in sorted(priced, key=lambda p: (p[0], -sign * p[1].metrics[metric], p[1].id)):
         if not best or sign * result.metrics[metric] > sign * best[-1].metrics[metric]:
@@ -45,6 +47,7 @@ def hypervolume(
     best = [r for r in frontier(results, metric) if r.macs <= max_macs]
     if not best:
         return 0.0
+    # Each stitch is the best from its own cost up to that of the next one.
     edges = [r.macs for r in best[1:]] + [max_macs]
     return sum(
         (edge - r.macs) / 1e9 * max(0.0, _sign(metric) * (r.metrics[metric] - worst))
@@ -84,6 +87,7 @@ def common_budgets(reports: Sequence[ParetoReport], metric: str) -> Budgets | No
         if not best:
             return None
         starts.append(best[0].macs)
+    # An anchor may have no finite metric, so the first stitch with one can be more expensive.
     low = max([low for low, _ in ranges] + starts, default=0)
     high = max((high for _, high in ranges), default=0)
     return (low, high) if low < high else None
@@ -155,6 +159,7 @@ def line_between(points: Iterable[tuple[float, float]], budgets: Budgets | None 
                 return (1 - share) * y0 + share * y1
         return line[-1][1]
 
+    # Between two knots the line is straight, so the trapezoidal rule is exact.
     knots = [low, *(macs for macs, _ in line if low < macs < high), high]
     return math.fsum(
         (height(a) / 2 + height(b) / 2) * ((b - a) / (high - low)) for a, b in pairwise(knots)

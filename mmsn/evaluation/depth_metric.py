@@ -128,6 +128,7 @@ class DepthMetric(BaseMetric):
         valid = self.valid(truth)
         if not valid.any():
             return ()
+        # Clamping keeps NaN. In float64, because the variance of logarithms cancels.
         prediction = prediction.masked_select(valid).double()
         return depth_errors(
             prediction.clamp(self.min_depth, self.max_depth), truth.masked_select(valid)
@@ -151,5 +152,6 @@ class DepthMetric(BaseMetric):
             )
         if not scored:
             return dict.fromkeys(DEPTH_METRICS, math.nan)
+        # Over images, not pixels; an empty entry is an image without a valid pixel.
         means = torch.tensor(scored, dtype=torch.float64).mean(0).tolist()
         return dict(zip(DEPTH_METRICS, means, strict=True))

@@ -112,6 +112,7 @@ class LatencyTable(JsonFile):
         Raises:
             UserError: what is different.
         """
+        # FLOPs tell models apart without their weights, on which times do not depend.
         macs = segmentor_macs(model, self.image_size)
         wrong = [s for s in self.stitches if macs.get(s.id) != s.macs]
         if wrong:
@@ -190,8 +191,10 @@ def measure_latency(
     device = next(model.parameters()).device
     half = half_precision(device)
     dtype = next(model.parameters()).dtype
+    # A generator of its own: timing in the middle of a run must not change later random numbers.
     own_random = torch.Generator().manual_seed(0)
     image = torch.randn(batch_size, 3, *image_size, generator=own_random).to(device, dtype)
+    # Per module: ``train(True)`` afterwards would also switch on parts that were frozen.
     modes = {module: module.training for module in model.modules()}
     model.eval()
 
@@ -240,7 +243,7 @@ def time_interleaved(
     order = random.Random(0)
     for number in range(warm_up + repeats):
         for name in order.sample(names, len(names)):
-            _wait(device)
+            _wait(device)  # kernels run asynchronously; none may be left from the pass before
             start = time.perf_counter()
             passes[name]()
             _wait(device)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmsn.errors import UserError
 from mmsn.evaluation.methods import TITLES, Family, load_families
 from mmsn.evaluation.methods_plot import plot_methods
+from mmsn.evaluation.methods_table import methods_markdown
 from mmsn.files import write_text
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
@@ -33,7 +34,7 @@ def write_methods(
             written then.
     """
     families, page, images = load_families(folder, metric), Path(page), Path(images)
-    before, after = _around(page)
+    before, after = _around(page)  # before anything is written: the page may be refused
     written, sections = [], []
     for family in families:
         sections.append(f"## {family.name}\n")
@@ -43,7 +44,7 @@ def write_methods(
             link = Path(os.path.relpath(path, page.parent)).as_posix()
             sections.append(f"![{family.name}: best {family.metric} within the budget]({link})\n")
             written.append(path)
-        sections.append(family.markdown())
+        sections.append(methods_markdown(family))
     write_text(page, before + "\n".join([BEGIN, "", *sections, END]) + after)
     return [*written, page]
 
