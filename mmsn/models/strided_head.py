@@ -48,6 +48,7 @@ class StridedSETRUPHead(SETRUPHead):
         losses: dict[str, Tensor] = {}
         decode = self.loss_decode
         for loss in decode if isinstance(decode, nn.ModuleList) else [decode]:
+            name = str(loss.loss_name)
             value = loss(logits, labels, ignore_index=self.ignore_index)
-            losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
+            losses[name] = losses[name] + value if name in losses else value
         return losses
