@@ -49,5 +49,6 @@ class StridedSETRUPHead(SETRUPHead):
         decode = self.loss_decode
         for loss in decode if isinstance(decode, nn.ModuleList) else [decode]:
             value = loss(logits, labels, ignore_index=self.ignore_index)
-            losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
+            name = str(loss.loss_name)
+            losses[name] = losses.get(name, 0) + value
         return losses
