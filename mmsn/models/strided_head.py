@@ -48,7 +48,7 @@ class StridedSETRUPHead(SETRUPHead):
         losses: dict[str, Tensor] = {}
         decode = self.loss_decode
         for loss in decode if isinstance(decode, nn.ModuleList) else [decode]:
-            name = str(loss.loss_name)
             value = loss(logits, labels, ignore_index=self.ignore_index)
-            losses[name] = losses[name] + value if name in losses else value
+            name = str(loss.loss_name)
+            losses[name] = losses.get(name, 0) + value
         return losses
