@@ -208,5 +208,5 @@ def refusal(error: Exception) -> str:
     if found:
         return f"it asks for {found[1]}"
     if "Weights only load failed" in str(error):
-        return "it is no file of PyTorch"
+        return "it is not a PyTorch file"
     return next(iter(str(error).strip().splitlines()), "the file is empty")

@@ -1,4 +1,4 @@
-"""The whole way from anchors to a curve, on a few images."""
+"""From anchors to a curve in one call, on a few images."""
 
 import copy
 import re

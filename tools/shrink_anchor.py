@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
             distillation.resume(state_file)
             print(f"{state_file}: continues after step {distillation.step} of {settings.steps}")
         _train(distillation, train, state_file, args)
-        units = shrink.measure(parent, child, plan, held_out, distillation.maps)
+        units = shrink.measure(parent, child, plan, held_out, distillation.maps.maps)
         record["units"] = [asdict(unit) for unit in units]
         print(_table(units, len(held_out)))
     state = {

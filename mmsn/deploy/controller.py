@@ -100,10 +100,6 @@ class LatencyController:
         """The id to run next."""
         return self.ids[self._position]
 
-    def expected_ms(self, stitch_id: int) -> float:
-        """What a pass of this stitch should take under the present load."""
-        return self._expected(self.ids.index(stitch_id))
-
     def observe(self, ms: float) -> int:
         """Take in how long a pass of ``stitch`` took; returns the id to run next.
 

@@ -29,7 +29,7 @@ def damage_of(path: Path) -> str | None:
     with open(path, "rb") as file:
         start = file.read(2)
     if start not in (b"", b"PK"):  # for example zeros after a power cut
-        return "it is no archive of torch.save"
+        return "it is not an archive of torch.save"
     return find_damage(path)
 
 
@@ -53,6 +53,8 @@ def latest_checkpoint(
     Raises:
         UserError: checkpoints were saved, and none of them is whole.
     """
+    # (path, fault). Rank 0 looks, and a fault is raised on every rank: if it alone raised, the
+    # others would wait for it forever.
     answer: list[str | None] = [None, None]
     if is_main_process():
         try:
@@ -77,7 +79,8 @@ def _find(work_dir: Path, template: str, folder: Path) -> str | None:
                     level=logging.WARNING,
                 )
             return str(path)
-        faults.append(f"checkpoint {str(path)!r} is no good ({damage})")
+        faults.append(f"checkpoint {str(path)!r} is damaged ({damage})")
+    # A pointer without any file to try: checkpoints were saved here and are gone.
     pointer = work_dir / "last_checkpoint"
     if not faults and pointer.is_file():
         faults.append(f"{str(pointer)!r} is empty, and there is no checkpoint beside it")
@@ -91,6 +94,7 @@ def _find(work_dir: Path, template: str, folder: Path) -> str | None:
 
 def _candidates(work_dir: Path, template: str, folder: Path) -> Iterator[Path]:
     """Checkpoints to try, best first: the one named last, then older ones, then the rest."""
+    # The template is text, not a pattern: only its ``{}`` stands for digits.
     named = _named(work_dir, folder)
     pattern = re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))
     steps = {}

@@ -1,7 +1,7 @@
 """What the stitches of a report are worth together: their frontier, and one number per curve.
 
 Every function here knows which metrics are better when lower. Stitches whose metric is not finite
-take no part anywhere.
+are ignored everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def frontier(
 ) -> list[StitchResult]:
     """The stitches that no cheaper one reaches in this metric, from smallest to largest.
 
-    On the latency axis, stitches without a latency take no part.
+    On the latency axis, stitches without a latency are ignored.
     """
     sign = _sign(metric)
     priced = [(cost, r) for r in results if (cost := r.cost(axis)) is not None]
@@ -87,18 +87,6 @@ def common_budgets(reports: Sequence[ParetoReport], metric: str) -> Budgets | No
     low = max([low for low, _ in ranges] + starts, default=0)
     high = max((high for _, high in ranges), default=0)
     return (low, high) if low < high else None
-
-
-def best_within(results: Sequence[StitchResult], metric: str, macs: float) -> float:
-    """The best metric among the stitches that cost at most ``macs``.
-
-    Raises:
-        UserError: nothing is affordable.
-    """
-    affordable = [r for r in frontier(results, metric) if r.macs <= macs]
-    if not affordable:
-        raise _nothing_affordable(frontier(results, metric), metric, macs)
-    return affordable[-1].metrics[metric]
 
 
 def mean_best_within_budget(

@@ -36,7 +36,7 @@ class LabelSide:
         self.classes, self.shape = classes, labels.shape
         labels = labels.long()
         known = (labels >= 0) & (labels < classes) & (labels != ignore_index)
-        # Two more rows: ignored pixels, and labels that are no class. Predictions there count as
+        # Two more rows: ignored pixels, and labels that are not a class. Predictions there count as
         # predicted, as in mmseg, but match nothing.
         rows = labels.where(known, (labels != ignore_index).long() + classes)
         self._rows = rows.flatten() * classes

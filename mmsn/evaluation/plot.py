@@ -125,7 +125,7 @@ def plot_pareto(
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes for no formula."""
+    """Text escaped so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 

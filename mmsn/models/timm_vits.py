@@ -187,7 +187,7 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
     """
     if not timm.is_model(model_name):
         raise UserError(
-            f"anchor {model_name!r} is no timm model: timm.list_models('*vit*') and "
+            f"anchor {model_name!r} is not a timm model: timm.list_models('*vit*') and "
             "timm.list_models('deit*') list the plain ViTs"
         )
     random_coords = [name for name in options if RANDOM_COORDS.fullmatch(name)]

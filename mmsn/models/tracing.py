@@ -39,7 +39,7 @@ def _is_pooling(dims: Any) -> bool:
     return isinstance(dims, list) and dims == [-1, -2]
 
 
-# Per element, as fvcore counts what is no product of matrices; the rest of it is free.
+# Per element, as fvcore counts operators that are not matrix products; all others are free.
 _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
     aten.native_layer_norm: _norm(5, 4, 2),
     aten.native_group_norm: _norm(5, 4, 1),

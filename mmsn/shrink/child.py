@@ -117,7 +117,7 @@ def plan_child(
     if heads is None:
         if width % attention.head_dim:
             raise UserError(
-                f"width {width} is no multiple of the parent's head width {attention.head_dim}: "
+                f"width {width} is not a multiple of the parent's head width {attention.head_dim}: "
                 "choose one that is, or give the number of heads"
             )
         heads = width // attention.head_dim
@@ -202,6 +202,7 @@ def start_child(
         chunks = (unit_outputs(parent, part, plan.unit) for part in images.split(CHUNK))
         basis = principal_basis(chain.from_iterable(chunks), plan.width)
         state = narrow_state(parent.vit, basis, plan.heads, child.vit)
+    # Strict: every weight of the child comes from the parent, or this fails.
     child.vit.load_state_dict(pick_blocks(state, plan.blocks))
     return child, basis
 

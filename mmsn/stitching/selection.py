@@ -44,7 +44,7 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
                 raise UserError(f"stitches {name!r} are unknown: use an id or one of {WORDS}")
             case _:
                 ids.append(space[name].id)
-    return tuple(dict.fromkeys(ids))
+    return tuple(dict.fromkeys(ids))  # without repeats, in order
 
 
 def best_per_group(

@@ -1,7 +1,6 @@
 """Whole runs of mmengine's Runner: hooks, validation, saving, resuming, testing."""
 
 import json
-import logging
 import re
 from pathlib import Path
 
@@ -11,49 +10,8 @@ import torch
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, stitched_backbone
-from mmsn.stitching import draw, draw_parts
-
-
-def log_of(runner):
-    return next(Path(runner.log_dir).glob("*.log")).read_text()
-
-
-def layer_weights(runner):
-    layers = stitched_backbone(runner.model).stitching_layers
-    return {name: layer.weight.clone() for name, layer in layers.items()}
-
-
-def hooks(**sampling):
-    """Initialization, and sampling with these arguments."""
-    return [
-        dict(type="mmsn.StitchInitHook", num_images=6),
-        dict(type="mmsn.FLOPsConstrainedSamplingHook", **sampling),
-    ]
-
-
-def groups_of(runner):
-    return next(hook.groups for hook in runner.hooks if hasattr(hook, "groups"))
-
-
-def watch(runner):
-    """A list that receives the stitches of each training pass."""
-    seen = []
-    stitched_backbone(runner.model).register_forward_pre_hook(
-        lambda module, _: (
-            seen.append(tuple(stitch.id for stitch in module.training_stitches))
-            if module.training
-            else None
-        )
-    )
-    return seen
-
-
-@pytest.fixture
-def trained(run):
-    """A finished run of four iterations, with one stitch each."""
-    runner = run(custom_hooks=hooks(parts=1))
-    runner.train()
-    return runner
+from mmsn.stitching import draw
+from tests.engine.reading import groups_of, log_of
 
 
 def test_training_initializes_samples_validates_named_stitches_and_logs(trained):
@@ -95,66 +53,6 @@ def test_every_kind_of_parameter_trains_but_w(run):
         assert f"backbone.anchors.{anchor}.vit.pos_embed" in changed
 
 
-def test_load_from_keeps_loaded_stitching_layers(trained, run):
-    file = Path(trained.work_dir) / "iter_4.pth"
-    runner = run(load_from=str(file), **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized" not in log_of(runner)
-    for name, weight in layer_weights(runner).items():
-        assert torch.equal(weight, layer_weights(trained)[name])
-
-
-def test_loading_anchors_alone_still_initializes(trained, run, tmp_path):
-    state = trained.model.state_dict()
-    only = {k: v for k, v in state.items() if "stitching_layers" not in k}
-    torch.save({"state_dict": only}, tmp_path / "anchors.pth")
-    runner = run(load_from=str(tmp_path / "anchors.pth"), **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized 3 stitching layers" in log_of(runner)
-
-
-def test_resuming_in_an_empty_folder_initializes(run):
-    runner = run(resume=True, **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized 3 stitching layers" in log_of(runner)
-
-
-@pytest.mark.parametrize(("parts", "batch", "drawn_parts"), [(4, 5, 4), (4, 3, 3), (3, 3, 3)])
-def test_a_batch_trains_several_stitches_as_many_as_it_has_images(run, parts, batch, drawn_parts):
-    changes = {"train_dataloader.batch_size": batch, "val_cfg.stitches": [1]}
-    runner = run(custom_hooks=hooks(parts=parts, seed=7), **changes)
-    seen = watch(runner)
-    runner.train()
-    groups, macs = groups_of(runner), segmentor_macs(runner.model, (32, 32))
-    assert seen == [draw_parts(groups, 7, i, drawn_parts) for i in range(4)]
-    assert {0, 1} < {i for drawn in seen for i in drawn}
-    log = log_of(runner)
-    assert not re.search(r"Iter\(train\).* stitch: ", log)  # there is no one stitch to name
-    logged = [float(x) for x in re.findall(r"Iter\(train\).* gflops: ([\d.]+)", log)]
-    means = [sum(macs[i] for i in drawn) / len(drawn) / 1e9 for drawn in seen]
-    assert logged == [pytest.approx(mean, abs=1e-4) for mean in means]
-
-
-@pytest.mark.parametrize("parts", [1, 4])
-def test_a_resumed_run_draws_what_an_undisturbed_one_would(run, parts):
-    changes = {"custom_hooks": hooks(parts=parts), "train_dataloader.batch_size": 4}
-    whole = run(**changes)
-    stitches = [watch(whole)]
-    whole.train()
-    first = run(**changes, **{"train_cfg.max_iters": 2})
-    stitches.append(watch(first))
-    first.train()
-    file = str(Path(first.work_dir) / "iter_2.pth")
-    resumed = run(resume=True, load_from=file, **changes)
-    stitches.append(watch(resumed))
-    resumed.train()
-    assert [len(drawn) for drawn in stitches[0]] == [parts] * 4
-    assert stitches[1] + stitches[2] == stitches[0]
-    assert "Initialized" not in log_of(resumed)
-    weights = layer_weights(first)
-    assert all(torch.equal(w, weights[name]) for name, w in layer_weights(resumed).items())
-
-
 def test_the_same_seed_gives_the_same_network(run):
     states = []
     for _ in range(2):
@@ -194,31 +92,6 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
     assert set(seen[seen.index(1) :]) == {1}
 
 
-@pytest.mark.parametrize("parts", [1, 4])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error, parts):
-    runner = run(custom_hooks=hooks(parts=parts))
-    backbone, drawn = stitched_backbone(runner.model), []
-    backbone.set_stitch(2)
-
-    def break_off(module, _):
-        ids = {stitch.id for stitch in module.training_stitches}
-        if module.training and ids != {2}:
-            drawn.append(ids)
-            raise error
-
-    backbone.register_forward_pre_hook(break_off)
-    with pytest.raises(error):
-        runner.train()
-    assert drawn
-    assert backbone.eval().stitch.id == 2
-    images = torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        evaluated = backbone(images)
-        with backbone.use_stitch(2):
-            assert all(map(torch.equal, evaluated, backbone(images)))
-
-
 def test_budgets_choose_stitches_to_test(trained, run):
     macs = segmentor_macs(trained.model, (32, 32))
     budgets = [f"{macs[0] / 1e9!r}G", f"{(macs[1] - 1) / 1e9!r}G", "100%"]
@@ -237,41 +110,6 @@ def test_unknown_stitches_stop_the_run_before_it_evaluates(run, stitches):
     runner = run(**{"test_cfg.stitches": stitches})
     with pytest.raises(UserError, match="unknown"):
         runner.test()
-
-
-def test_a_rank_deficient_initialization_warns(run, caplog):
-    with caplog.at_level(logging.WARNING):
-        runner = run(custom_hooks=[dict(type="mmsn.StitchInitHook", num_images=1)])
-        runner.train()
-    assert "span 5 of 17 directions" in log_of(runner)
-    assert "raise num_images of StitchInitHook" in log_of(runner)
-
-
-def test_sampling_may_be_narrowed(run):
-    hook = hooks(stitches=["anchors"], step=0.0, parts=1)[1]
-    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 6})
-    runner.train()
-    drawn = re.findall(r"stitch: (\d+)  gflops", log_of(runner))
-    assert len(drawn) == 6
-    assert set(drawn) <= {"0", "1"}
-    assert "3 stitching layers are random" in log_of(runner)
-
-
-@pytest.mark.parametrize("wanted", [3, 6, 99])
-def test_as_many_images_are_taken_as_asked(run, wanted, monkeypatch):
-    hook = dict(type="mmsn.StitchInitHook", num_images=wanted)
-    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 1})
-    seen = []
-    processor = runner.model.data_preprocessor
-    forward = processor.forward
-    monkeypatch.setattr(
-        processor,
-        "forward",
-        lambda data, training=False: seen.append(len(data["inputs"])) or forward(data, training),
-    )
-    runner.train()
-    validated = 3  # once each, though three stitches run on them
-    assert sum(seen) == min(wanted, 10) + 2 + validated
 
 
 def test_predictions_of_several_stitches_go_to_folders_of_their_own(trained, run, tmp_path):

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsn.state_dict import read_checkpoint, write_checkpoint
-from mmsn.stitching import StitchSpace, budget_groups, draw_parts, probabilities
+from mmsn.stitching import StitchSpace, budget_groups, draw_parts
 from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
 from mmsn.stitching.space import Join, LayerKey, Run, Tap
 from mmsn.stitching.trie import Trie
+from tests.stitching.expected import executed, probabilities
 
 EXAMPLES = int(os.environ.get("MMSN_EXAMPLES", "40"))
 many = settings(max_examples=EXAMPLES, deadline=None)
@@ -200,7 +201,7 @@ def test_a_trie_runs_each_shared_beginning_once(reading, draw):
         assert joined == whole
         first = space[i].segments[0].anchor
         beginnings |= {(first, route[:length]) for length in range(1, len(route) + 1)}
-    assert len(trie.executed()) == len(beginnings)
+    assert len(executed(trie)) == len(beginnings)
 
 
 @many

@@ -17,8 +17,8 @@ from mmsn.stitching import (
     default_step,
     draw,
     draw_parts,
-    probabilities,
 )
+from tests.stitching.expected import probabilities
 
 DATA = Path(__file__).parents[1] / "data"
 costs = st.dictionaries(st.integers(0, 200), st.integers(1, 10**12), min_size=1)

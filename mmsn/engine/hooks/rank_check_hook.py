@@ -39,6 +39,7 @@ def refuse_differences(facts: Mapping[str, Any]) -> None:
     """
     if get_world_size() < 2:
         return
+    # A digest, because budget groups and configs are long; its beginning, for the message.
     mine = {name: (_digest(value), repr(value)[:60]) for name, value in facts.items()}
     everyone = all_gather_object(mine)
     for name in dict.fromkeys(name for theirs in everyone for name in theirs):

@@ -63,6 +63,7 @@ class StitchInitHook(Hook):
                     lambda: progress.advance(task, runner.train_dataloader.batch_size or 1),
                 )
             report_solutions(solutions, time.perf_counter() - start)
+        # The whole state, so the flag ``initialized`` and the random A of the update as well.
         for key in keys:
             for tensor in backbone.layer(key).state_dict().values():
                 broadcast(tensor, src=0)
