@@ -6,6 +6,7 @@ builds a whole model: anchors are made on the meta device, which takes a tenth o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ PYRAMID_HEADS = {
     "UPerDepthHead",
     "UPerHead",
 }
+
+LAYER_DECAY = {"LayerDecayOptimizerConstructor", "LearningRateDecayOptimizerConstructor"}
 
 
 def type_name(config: Any) -> str:
@@ -155,3 +158,17 @@ def published_normalization(
 def scaled(values: Sequence[float]) -> tuple[float, ...]:
     """0 to 1 as 0 to 255."""
     return tuple(round(255 * value, 6) for value in values)
+
+
+def is_close(first: Any, second: Any) -> bool:
+    """Are these the same mean or the same standard deviation, as far as people write them out?"""
+    if first is None or second is None or len(first) != len(second):
+        return first is second
+    return all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(first, second, strict=True))
+
+
+def has_foreign_layer_decay(wrapper: Mapping[str, Any]) -> bool:
+    """Does an ``optim_wrapper`` name a constructor that knows layers by names of mmseg alone?"""
+    constructor = wrapper.get("constructor")
+    name = type_name(dict(type=constructor)) if constructor else ""
+    return name in LAYER_DECAY and constructor != f"mmsn.{name}"

@@ -13,6 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmsn.adopt import adopt, find_config, parse_anchor
+from mmsn.deploy.extraction import RUNNER_KEYS
 from mmsn.errors import UserError
 from mmsn.models import build, read_config
 from mmsn.models.complexity import trace_head
@@ -230,7 +231,13 @@ def test_hooks_loops_and_imports():
     assert config.find_unused_parameters
     assert config.model_wrapper_cfg.find_unused_parameters
     assert config.load_from is None
-    assert "optimizer" not in config  # merged into optim_wrapper, and read by nobody
+
+
+@pytest.mark.parametrize("name", [UPERNET, BEIT, SETR_PUP, SEGMENTER])
+def test_no_variable_is_left_that_nobody_reads(name):
+    """Editing a top-level ``train_pipeline`` or ``optimizer`` of a complete file does nothing."""
+    config = adopt(mmseg_config(name), DEIT3).config
+    assert set(config) <= {*RUNNER_KEYS, "load_from", "resume"} - {"train_pipeline"}
 
 
 def test_layer_decay_is_ours_with_the_same_rate():

@@ -21,15 +21,12 @@ from mmsn.models.complexity import trace_head
 from mmsn.segmentor_config import anchor_facts, heads_of, is_stitched, model_of, type_name
 
 SEGMENTORS = {"CascadeEncoderDecoder", "EncoderDecoder"}
-# Variables of mmseg's base files that are merged into others; left behind, they would mislead.
+# Variables of mmseg's base files. Their values are part of other keys by now, so that editing what
+# is left of them would change nothing.
 MERGED = (
-    "backbone_norm_cfg",
-    "checkpoint",
-    "checkpoint_file",
-    "data_preprocessor",
-    "norm_cfg",
-    "optimizer",
-    "pretrained",
+    *("backbone_norm_cfg", "checkpoint", "checkpoint_file", "crop_size", "data_preprocessor"),
+    *("data_root", "dataset_type", "img_ratios", "img_scale", "norm_cfg", "num_classes"),
+    *("optimizer", "pretrained", "train_pipeline", "vis_backends"),
 )
 
 
@@ -43,7 +40,10 @@ class Adoption:
 
     def text(self, source: str) -> str:
         """The config as a complete file, which inherits from no other."""
-        lines = [f"Adopted from {source}:", *map(str, self.changes)]
+        lines = [
+            f"Adopted from {source} by mmsn adopt. This file is complete: it has no base.",
+            *map(str, self.changes),
+        ]
         return "\n".join(f"# {line}" for line in lines) + f"\n\n{self.config.pretty_text}"
 
 
@@ -102,6 +102,7 @@ def adopt(
         log.add("model.pretrained", "removed", "each anchor names its own weights")
     if "init_cfg" in old:
         log.add("model.backbone.init_cfg", "removed", "each anchor names its own weights")
+    model.setdefault("data_preprocessor", config.get("data_preprocessor"))  # as a Runner does
     adapt_normalization(model, facts, crop, log)
     adapt_optimizer(config, log)
     adapt_runtime(config, stitches, log)

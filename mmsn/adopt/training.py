@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
 from mmsn.adopt.changes import ChangeLog
-from mmsn.segmentor_config import AnchorFacts, type_name
-
-LAYER_DECAY = {"LayerDecayOptimizerConstructor", "LearningRateDecayOptimizerConstructor"}
+from mmsn.segmentor_config import AnchorFacts, has_foreign_layer_decay, is_close, type_name
 
 
 def adapt_normalization(
@@ -45,18 +42,11 @@ def adapt_normalization(
             )
 
 
-def is_close(first: Any, second: Any) -> bool:
-    """Are these the same mean or the same standard deviation, as far as people write them out?"""
-    if first is None or second is None or len(first) != len(second):
-        return first is second
-    return all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(first, second, strict=True))
-
-
 def adapt_optimizer(config: Config, log: ChangeLog) -> None:
     """Learning rates by layer for anchors; the full rate for stitching layers."""
     wrapper = config["optim_wrapper"]
     options = wrapper.get("paramwise_cfg") or {}
-    if type_name(dict(type=wrapper.get("constructor"))) in LAYER_DECAY:
+    if has_foreign_layer_decay(wrapper):
         rate = options.get("decay_rate", options.get("layer_decay_rate", 1.0))
         wrapper["paramwise_cfg"] = ConfigDict(decay_rate=rate)
         ours = "mmsn.LayerDecayOptimizerConstructor"

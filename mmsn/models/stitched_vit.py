@@ -6,6 +6,7 @@ hooks that initialize the stitching layers and draw a stitch for every training 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ from mmsn.models.anchor_checks import (
     check_specs,
     check_together,
 )
+from mmsn.models.backbone_options import refuse_unknown_options
 from mmsn.models.context_local import ContextLocal
 from mmsn.models.prefix_sharing import Level, PassState, SharedPass, SharedPasses
 from mmsn.registry import MODELS
@@ -65,6 +68,7 @@ class StitchedViT(BaseModule):
         output_cls_token: return the class token with the map of each level, as DPT reads it.
         pretrained: not supported; raises, because each anchor names its own weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
+        unknown: anything else raises; most often it is left over from a base config.
 
     Raises:
         UserError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
@@ -86,8 +90,10 @@ class StitchedViT(BaseModule):
         output_cls_token: bool = False,
         pretrained: None = None,
         init_cfg: dict | list[dict] | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__(init_cfg)
+        refuse_unknown_options(unknown)
         if pretrained is not None:
             raise UserError(
                 f"pretrained={pretrained!r} names weights of another backbone: set pretrained=None "
@@ -146,6 +152,7 @@ class StitchedViT(BaseModule):
         # Three places that name a stitch, strongest first: the ``use_stitch`` of this thread or
         # task, the draw of a training step, the stitch that was set. ``forward`` only reads them.
         self._drawn: tuple[Stitch, ...] = ()
+        self._is_chosen = len(self.space) == 1  # has anybody said which stitch to train?
         self._in_use: ContextLocal[Stitch] = ContextLocal()
         self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
@@ -160,7 +167,7 @@ class StitchedViT(BaseModule):
         Raises:
             UserError: an id that the space does not have.
         """
-        self._stitch, self._drawn = self.space[stitch_id], ()
+        self._stitch, self._drawn, self._is_chosen = self.space[stitch_id], (), True
 
     def set_training_stitches(self, ids: Sequence[int]) -> None:
         """Choose the stitches that ``forward`` runs in training mode; none: that of evaluation.
@@ -180,6 +187,19 @@ class StitchedViT(BaseModule):
         """The stitches that ``forward`` runs in training mode, one per part of the batch."""
         in_use = self._in_use.get()
         return (in_use,) if in_use else self._drawn or (self._stitch,)
+
+    def _warn_of_one_stitch(self) -> None:
+        """Say once that nobody draws stitches, which no config needs to say."""
+        if not (self._is_chosen or self._drawn or self._in_use.get()):
+            self._is_chosen = True
+            print_log(
+                f"Nothing draws stitches, so training runs stitch {self._stitch.id} alone: add "
+                "dict(type='mmsn.StitchInitHook') and "
+                "dict(type='mmsn.FLOPsConstrainedSamplingHook') to custom_hooks, or call "
+                "set_stitch if one stitch is meant",
+                logger="current",
+                level=logging.WARNING,
+            )
 
     @contextmanager
     def use_stitch(self, stitch_id: int, passes: SharedPasses | None = None) -> Iterator[Stitch]:
@@ -262,6 +282,7 @@ class StitchedViT(BaseModule):
         With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
         """
         if self.training:
+            self._warn_of_one_stitch()
             stitches = self.training_stitches
             if len(image) < len(stitches):
                 raise UserError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmsn.checks import examine_run
 from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
 from mmsn.errors import UserError
 from mmsn.models import segmentor_macs, stitched_backbone
@@ -46,6 +47,10 @@ class FLOPsConstrainedSamplingHook(Hook):
         if parts < 1:
             raise UserError(f"parts {parts} is not allowed: give 1 or more stitches per iteration")
         self.step, self.stitches, self.parts, self.seed = step, stitches, parts, seed
+
+    def before_run(self, runner: Any) -> None:
+        """Find mistakes in the config before weights are loaded."""
+        examine_run(runner)
 
     def before_train(self, runner: Any) -> None:
         """Count every stitch and form the groups."""

@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from mmsn.checks import examine_run
 from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import stitched_backbone, unwrap
@@ -39,6 +40,10 @@ class StitchInitHook(Hook):
         if num_images < 1:
             raise UserError(f"num_images {num_images} is not allowed: give 1 or more")
         self.num_images, self.seed = num_images, seed
+
+    def before_run(self, runner: Any) -> None:
+        """Find mistakes in the config before weights are loaded."""
+        examine_run(runner)
 
     def before_train(self, runner: Any) -> None:
         """Solve and distribute; weights are loaded by now, and no optimizer step is done yet."""
