@@ -17,6 +17,7 @@ OF_THE_REPOSITORY = {
 OF_WHOLE_RUNS = {
     "deploy/test_extraction_runs.py",
     "engine/test_adopted_run.py",
+    "engine/test_config_checks.py",
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
     "engine/test_runs.py",
@@ -34,8 +35,6 @@ OF_A_CONCEPT = {  # that crosses modules
 LISTED = OF_THE_REPOSITORY | OF_WHOLE_RUNS | OF_A_CONCEPT
 OTHER_FOLDERS = ("campaigns", "configs")  # which mirror folders of their own
 WITHOUT_CODE = {"version.py"}
-# Folders of mmsn whose modules are parts of one function, tested through it.
-ONE_FUNCTION = {"adopt": "test_adopt.py"}
 
 
 def modules(root: Path) -> list[Path]:
@@ -47,8 +46,7 @@ def files_of_tests() -> set[str]:
 
 
 def mirror_of(module: Path) -> str:
-    folder = module.parent.as_posix()
-    return ONE_FUNCTION.get(folder) or (module.parent / f"test_{module.name}").as_posix()
+    return (module.parent / f"test_{module.name}").as_posix()
 
 
 def test_every_module_has_a_test_file() -> None:

@@ -91,7 +91,7 @@ class LatencyController:
                 raise UserError(f"{text} is not allowed: give {rule}")
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
-        # Invariant: ``stitch`` changes in ``observe`` only, by one up or at most ``max_steps`` down.
+        # Invariant: ``stitch`` changes in ``observe`` only: one up, or at most ``max_steps`` down.
         self.slow_down = 1.0
         self._position = max((k for k in range(len(self._ms)) if self._fits(k)), default=0)
         self._observations = 0
