@@ -105,7 +105,7 @@ def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
 def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
     """Multiply-accumulates of one forward pass in training mode, by stitch id.
 
-    Every level is computed there, and auxiliary heads run, too.
+    In training, every level is computed and auxiliary heads run.
     """
     model = unwrap(model)
     backbone = stitched_backbone(model)

@@ -65,7 +65,7 @@ class StitchedViT(BaseModule):
         freeze_anchors: train only stitching layers and heads. Blocks before the first stitching
             layer of a stitch keep no activations then.
         with_cp: recompute blocks in the backward pass, to save memory.
-        output_cls_token: return the class token beside the map of each level, as DPT reads it.
+        output_cls_token: return the class token with the map of each level, as DPT reads it.
         pretrained: not supported; raises, because each anchor names its own weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
         unknown: anything else raises; most often it is left over from a base config.

@@ -1,4 +1,4 @@
-"""Stitches as a trie: those that start alike share their beginnings.
+"""Stitches as a trie: those with a common beginning share it.
 
 Evaluating stitches in the trie's order runs each shared beginning once. For all 134 stitches of
 depths (12, 12) or (12, 24) that is 2.7 times less work in the backbone. What is kept meanwhile is
