@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from _speed import interleave

@@ -98,7 +98,7 @@ class CostModel:
             "blocks": sum(
                 self.anchors[anchor].blocks[block].macs(tokens) for anchor, block in parts.blocks
             ),
-            "stitching": tokens * sum(self._layer_weights(key) for key in parts.layers),
+            "stitching": tokens * sum(self.layer_weights(key) for key in parts.layers),
         }
 
     def macs(self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]) -> int:
@@ -129,8 +129,9 @@ class CostModel:
         total = self.anchors[stitch.segments[0].anchor].embed_params
         total += sum(self.anchors[anchor].blocks[block].params for anchor, block in parts.blocks)
         biases = sum(self.anchors[key.target].dim for key in parts.layers)
-        return total + biases + sum(self._layer_weights(key) for key in parts.layers)
+        return total + biases + sum(self.layer_weights(key) for key in parts.layers)
 
-    def _layer_weights(self, key: LayerKey) -> int:
+    def layer_weights(self, key: LayerKey) -> int:
+        """Weights of a stitching layer without its bias: MACs per token."""
         source, target = self.anchors[key.source].dim, self.anchors[key.target].dim
         return source * target + self.rank * (source + target)
