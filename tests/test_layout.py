@@ -16,6 +16,8 @@ OF_THE_REPOSITORY = {
 }
 OF_WHOLE_RUNS = {
     "deploy/test_extraction_runs.py",
+    "engine/test_adopted_run.py",
+    "engine/test_config_checks.py",
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
     "engine/test_runs.py",
