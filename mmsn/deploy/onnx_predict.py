@@ -6,7 +6,6 @@ The model's metadata says how images are prepared. A model of depth alone gives 
 """
 
 import argparse
-import itertools
 import json
 from typing import Any
 
@@ -76,7 +75,7 @@ class Predictor:
         ends = [[min(i * s + c, n) for i in range(max(-((c - n) // s), 0) + 1)] for n, c, s in axes]
         channels = self.session.get_outputs()[0].shape[1]
         total, count = np.zeros((channels, *size), np.float32), np.zeros(size, np.float32)
-        for y, x in itertools.product(*ends):
+        for y, x in ((y, x) for y in ends[0] for x in ends[1]):
             area = (slice(None), slice(max(y - crop[0], 0), y), slice(max(x - crop[1], 0), x))
             window = np.ascontiguousarray(pixels[area])[None]
             if fixed and list(window.shape[2:]) != fixed:
