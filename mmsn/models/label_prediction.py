@@ -52,6 +52,24 @@ def predicts_like_mmseg(model: nn.Module) -> bool:
     return isinstance(model, EncoderDecoder) and not hooks and _has_only(model, _MMSEG_SEGMENTOR)
 
 
+def head_pass(model: Any) -> Callable[[Tensor], Tensor]:
+    """A segmentor's pass over (B, 3, H, W) normalized pixels, to (B, C, h, w) channels.
+
+    They are as the head gives them where mmseg only resizes them afterwards, which
+    ``ImageLogits`` does more cheaply; else they have the size of the image.
+    """
+    raw = predicts_like_mmseg(model) and _has_only(model.decode_head, _MMSEG_HEAD)
+
+    def run(image: Tensor) -> Tensor:
+        if raw:
+            return model.decode_head.forward(model.extract_feat(image))
+        shape = image.shape[2:]
+        metas = [dict(img_shape=shape, ori_shape=shape, pad_shape=shape) for _ in image]
+        return model.encode_decode(image, metas)
+
+    return run
+
+
 class LabelStep:
     """One batch, preprocessed once; every call predicts it with the stitch that is set.
 
