@@ -11,7 +11,7 @@ test-time augmentation, and everything that reads ``seg_logits``. These take mms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
