@@ -53,10 +53,15 @@ OLD_KEYS = {
 
 @dataclass(frozen=True)
 class Findings:
-    """Lines about a config: errors stop a run, warnings do not."""
+    """Lines about a config: errors stop a run, warnings do not.
+
+    ``missing_hooks`` stop it as well where the config is all there is: a program may register
+    hooks with a Runner that it made.
+    """
 
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    missing_hooks: tuple[str, ...] = ()
 
     def refuse(self) -> None:
         """Stop where there are errors.
@@ -64,16 +69,17 @@ class Findings:
         Raises:
             UserError: all errors in one line.
         """
-        if self.errors:
-            raise UserError("; also: ".join(self.errors))
+        if errors := self.errors + self.missing_hooks:
+            raise UserError("; also: ".join(errors))
 
 
-def examine(config: Config, training: bool) -> Findings:
+def examine(config: Config, training: bool, hooks: Sequence[Any] | None = None) -> Findings:
     """Examine the config of a segmentor; nothing is found in one without a ``StitchedViT``.
 
     Args:
         config: as a Runner takes it.
         training: is this for training, where hooks, optimizer and pretrained weights matter?
+        hooks: those that run, or their configs; by default the config's ``custom_hooks``.
 
     Raises:
         UserError: anchors or backbone that cannot be built at all.
@@ -85,12 +91,14 @@ def examine(config: Config, training: bool) -> Findings:
     if not is_stitched(model):
         return Findings()
     errors, warnings = [*_widths(model)], [*_pyramid(model), *_normalization(model)]
+    missing: list[str] = []
     if training:
-        errors += [*_old_keys(config), *_optimizer(config), *_hooks(config, model)]
+        errors += [*_old_keys(config), *_optimizer(config)]
+        missing += _hooks(config, model, config.get("custom_hooks", []) if hooks is None else hooks)
         warnings += [*_weights(config, model), *_unnamed_stitch(config, model, "val_cfg")]
     else:
         warnings += _unnamed_stitch(config, model, "test_cfg")
-    return Findings(tuple(errors), tuple(warnings))
+    return Findings(tuple(errors), tuple(warnings), tuple(missing))
 
 
 _examined: WeakSet[Any] = WeakSet()
@@ -104,7 +112,9 @@ def examine_run(runner: Any) -> None:
     """
     if runner not in _examined:
         # The train loop is built before this in a training, and stays a config in a test.
-        findings = examine(runner.cfg, isinstance(runner._train_loop, BaseLoop))
+        findings = examine(runner.cfg, isinstance(runner._train_loop, BaseLoop), runner.hooks)
+        warnings = findings.warnings + findings.missing_hooks
+        findings = Findings(findings.errors, warnings)
         warn(runner, findings)
         findings.refuse()
 
@@ -277,15 +287,16 @@ def _sets_optimizer_alone(config: Config) -> bool:
     return "optimizer" in assigned - read and "optim_wrapper" not in assigned
 
 
-def _hooks(config: Config, model: Any) -> Iterator[str]:
+def _hooks(config: Config, model: Any, hooks: Sequence[Any]) -> Iterator[str]:
     """Hooks without which a training is not one of stitches."""
     backbone = model["backbone"]
     if _is_one_stitch(backbone):
         return
-    known = [_ancestors(hook) for hook in config.get("custom_hooks") or []]
+    known = [_ancestors(hook) for hook in hooks]
     names = {name for ancestors in known for name in ancestors}
     starts_anew = not config.get("load_from") and not config.get("resume")
     solves = len(backbone["anchors"]) > 1 and not backbone.get("stitches")
+    solves = solves and backbone.get("rank", 16) > 0  # at 0, layers are trained as a whole
     if solves and starts_anew and INIT not in names:
         yield (
             f"custom_hooks has no mmsn.{INIT}, so stitching layers would stay random: add "

@@ -162,8 +162,10 @@ def scaled(values: Sequence[float]) -> tuple[float, ...]:
 
 def is_close(first: Any, second: Any) -> bool:
     """Are these the same mean or the same standard deviation, as far as people write them out?"""
-    if first is None or second is None or len(first) != len(second):
+    if first is None or second is None:
         return first is second
+    if len(first) != len(second):
+        return False
     return all(math.isclose(a, b, abs_tol=0.01) for a, b in zip(first, second, strict=True))
 
 

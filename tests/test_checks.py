@@ -42,12 +42,13 @@ def good(tmp_path):
 
 
 def errors(config, training=True):
-    return list(examine(config, training).errors)
+    found = examine(config, training)
+    return list(found.errors + found.missing_hooks)
 
 
 def warnings(config, training=True):
     found = examine(config, training)
-    assert not found.errors
+    assert not found.errors + found.missing_hooks
     return list(found.warnings)
 
 

@@ -41,3 +41,17 @@ def test_a_test_looks_at_its_own_loop(config):
     runner.test()
     assert "test_cfg.type 'TestLoop' evaluates one stitch only, 1" in log(runner)
     assert "random weights" not in log(runner)
+
+
+def test_hooks_may_be_registered_by_a_program(config):
+    """So those that a config lacks do not stop a Runner that somebody made."""
+    sampling = config.custom_hooks.pop()
+    config.train_cfg.max_iters = 1
+    runner = Runner.from_cfg(config)
+    runner.train()
+    assert "custom_hooks has no mmsn.FLOPsConstrainedSamplingHook" in log(runner)
+    config.experiment_name = runner.experiment_name + "_registered"
+    runner = Runner.from_cfg(config)
+    runner.register_hook(sampling)
+    runner.train()
+    assert "custom_hooks has no" not in log(runner)

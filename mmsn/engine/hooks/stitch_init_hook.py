@@ -85,19 +85,21 @@ class StitchInitHook(Hook):
 
 
 def report_solutions(solutions: dict[LayerKey, Solution], seconds: float) -> None:
-    """Log how well the layers fit, and a warning for each that the images do not determine."""
+    """Log how well the layers fit, and one warning if the images do not determine all of them."""
     errors = [solution.error for solution in solutions.values()]
     print_log(
         f"Initialized {len(solutions)} stitching layers by least squares in {seconds:.1f} s; "
         f"unexplained share of the target {min(errors):.3f} to {max(errors):.3f}",
         logger="current",
     )
-    for key, solution in solutions.items():
-        if solution.rank < solution.size:
-            print_log(
-                f"Stitching layer {key.source} to {key.target} after unit {key.unit}: the images "
-                f"span {solution.rank} of {solution.size} directions, the others map to zero; "
-                "raise num_images of StitchInitHook",
-                logger="current",
-                level=logging.WARNING,
-            )
+    open_ones = {key: s for key, s in solutions.items() if s.rank < s.size}
+    if open_ones:
+        worst, solution = min(open_ones.items(), key=lambda item: item[1].rank / item[1].size)
+        print_log(
+            f"{len(open_ones)} of {len(solutions)} stitching layers are not determined by the "
+            f"images, which span {solution.rank} of {solution.size} directions at worst (layer "
+            f"{worst.source} to {worst.target} after unit {worst.unit}): the other directions map "
+            "to zero; raise num_images of StitchInitHook",
+            logger="current",
+            level=logging.WARNING,
+        )
