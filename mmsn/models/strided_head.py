@@ -48,6 +48,6 @@ class StridedSETRUPHead(SETRUPHead):
         losses: dict[str, Tensor] = {}
         decode = self.loss_decode
         for loss in decode if isinstance(decode, nn.ModuleList) else [decode]:
-            value = loss(logits, labels, ignore_index=self.ignore_index)
-            losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
+            name, value = str(loss.loss_name), loss(logits, labels, ignore_index=self.ignore_index)
+            losses[name] = losses.get(name, 0) + value  # losses of one name add up, as in mmseg
         return losses

@@ -39,7 +39,7 @@ def _is_pooling(dims: Any) -> bool:
     return isinstance(dims, list) and dims == [-1, -2]
 
 
-# Per element, as fvcore counts what is no product of matrices; the rest of it is free.
+# Per element, as fvcore counts operators that are not matrix products; all others are free.
 _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
     aten.native_layer_norm: _norm(5, 4, 2),
     aten.native_group_norm: _norm(5, 4, 1),
@@ -147,12 +147,12 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def hold(self, size: int) -> None:
-        """Count bytes that are held for a moment beside all that is alive."""
+        """Count bytes that are held briefly, in addition to all live tensors."""
         self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
         self.peak = max(self.peak, size + sum(alive for _, alive in self._live.values()))
 
     def add(self, tensor: Tensor) -> None:
-        """Count a tensor that was there before."""
+        """Count a tensor that existed before the block."""
         reference = StorageWeakRef(tensor.untyped_storage())
         self._live[reference.cdata] = reference, tensor.untyped_storage().nbytes()
 

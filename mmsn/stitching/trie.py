@@ -66,26 +66,18 @@ class Trie:
         routes = {
             i: single_steps(space.route(space[i], out_indices, levels)) for i in dict.fromkeys(ids)
         }
+        # The anchor that embeds the image is no step of a route, so it is compared apart.
         first = {i: space[i].segments[0].anchor for i in routes}
-        # Lexicographic order of the steps makes common prefixes adjacent.
+        # Any total order of steps puts routes with a common beginning next to each other; text is
+        # one that tuples of different kinds have.
         self.order = tuple(sorted(routes, key=lambda i: (first[i], [str(s) for s in routes[i]])))
         self.routes = {i: routes[i] for i in self.order}
         self.first = first
+        # Only the states after these prefixes are worth keeping.
         self.branches: dict[int, set[int]] = {}
         for n, stitch in enumerate(self.order):
             later = [i for i in self.order[n + 1 :] if first[i] == first[stitch]]
             self.branches[stitch] = {common_length(routes[stitch], routes[i]) for i in later}
-
-    def executed(self) -> list[Step]:
-        """All steps in the order in which they are run; a shared step occurs once."""
-        steps: list[Step] = []
-        before: tuple[Step, ...] = ()
-        anchor = -1
-        for i in self.order:
-            start = common_length(before, self.routes[i]) if self.first[i] == anchor else 0
-            steps += self.routes[i][start:]
-            before, anchor = self.routes[i], self.first[i]
-        return steps
 
     def shared_levels(self) -> frozenset[int]:
         """Feature levels that some stitch has in common with the one before it in ``order``."""
@@ -108,6 +100,7 @@ class Trie:
                 shared = common_length(self.routes[before], self.routes[i])
             else:
                 stack = []
+            # As in ``SharedPasses.forward``: drop what this stitch does not share, add its own.
             stack = [length for length in stack if length <= shared]
             stack += sorted(self.branches[i] - set(stack))
             most, before, anchor = max(most, len(stack)), i, self.first[i]

@@ -52,5 +52,5 @@ def test_several_losses_are_summed_by_name(labels):
 
 
 def test_a_stride_below_one_is_refused():
-    with pytest.raises(UserError, match="label_stride 0 .* 1 or more"):
+    with pytest.raises(UserError, match=r"label_stride 0 .* 1 or more"):
         StridedSETRUPHead(**OPTIONS, label_stride=0)
