@@ -116,12 +116,7 @@ def trainings(nets: dict[str, Any], gpus: int) -> None:
             shares = [f"{x:.0%}" for x in (1 - spans[0] / spans[1], compute)]
             rows.append([pair, str(side), *columns, *shares])
     titles = ["pair", "crop", "tokens", "supernet, G MACs", "both anchors, G MACs"]
-    titles += [
-        f"supernet, h on {gpus} GPUs",
-        "anchors one by one, h",
-        "spared",
-        "MACs of the supernet's time",
-    ]
+    titles += [f"supernet, h on {gpus} GPUs", "anchors one by one, h", "spared"]
     print(table([*titles, "share of MACs in its time"], rows))
 
 
@@ -135,16 +130,22 @@ def memory(nets: dict[str, Any]) -> None:
         large = len(backbone.anchors) - 1
         used = backbone.stitch_params(backbone.train_levels)[large]
         used += params - sum(p.numel() for p in backbone.parameters())
-        per_token = block_bytes_per_token(pair)
+        per_token, per_pixel = block_bytes_per_token(pair), head_bytes(pair)
+        values = per_token / 4 / backbone.anchor(large).dim
+        print(
+            f"{pair}: a block keeps {values:.1f} values per token and channel, heads and losses "
+            f"{per_pixel:.0f} bytes per pixel"
+        )
         for side in (512, 1024):
             tokens = backbone.costs.anchors[large].tokens((side, side))
             blocks = BATCH * tokens * per_token * backbone.anchor(large).depth
-            heads = BATCH * head_bytes(pair) * side * side
+            heads = BATCH * per_pixel * side * side
             # Parameters, gradients of the drawn stitch, momentum of all, buckets of DDP.
             fixed = 4 * (params + used + params + params)
             parts = [f"{x / 1e9:.1f}" for x in (fixed, blocks, heads, fixed + blocks + heads)]
             rows.append([pair, str(side), f"{params / 1e6:.0f}", *parts])
     titles = ["pair", "crop", "M parameters", "weights, gradients, momentum, buckets, GB"]
+    print()
     print(table([*titles, "blocks, GB", "heads and losses, GB", "sum, GB"], rows))
 
 
