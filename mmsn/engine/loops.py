@@ -182,12 +182,13 @@ class StitchLoop(BaseLoop):
         runner, batch = self.runner, dict(batch_idx=idx, data_batch=data_batch)
         runner.call_hook(f"before_{mode}_iter", **batch)
         pictures = StitchPictures(runner, mode, several=len(self.evaluator.by_id) > 1)
-        for stitch_id, outputs in self._run_stitches(mode, data_batch):
+        for stitch_id, outputs in self.run_stitches(mode, data_batch):
             pictures.save(stitch_id, outputs=outputs, **batch)
         with pictures.saved():
             runner.call_hook(f"after_{mode}_iter", **batch, outputs=outputs)
 
-    def _run_stitches(self, mode: str, data_batch: Any) -> Iterator[tuple[int, Any]]:
+    def run_stitches(self, mode: str, data_batch: Any) -> Iterator[tuple[int, Any]]:
+        """Run every stitch on one batch and give its metrics the outputs; ids and outputs."""
         model, backbone = self.runner.model, stitched_backbone(self.runner.model)
         step = model.val_step if mode == "val" else model.test_step
         passes, labels = backbone.share_prefixes(self._trie), BatchLabels()
