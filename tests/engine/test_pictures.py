@@ -4,27 +4,26 @@ from pathlib import Path
 
 import pytest
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
 
 DRAW = dict(type="SegVisualizationHook", draw=True, interval=1)
 
 
 @pytest.fixture
-def drawing(config):
+def drawing(config, tmp_path):
     config.default_hooks.visualization = DRAW
+    # A visualizer is found again by its name, and would draw into the folder of another test.
     config.visualizer = dict(
-        type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer"
+        type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name=str(tmp_path)
     )
     config.test_cfg.stitches = [0, 4]
-    yield config
-    Visualizer._instance_dict.clear()  # it is found by name, and would draw into this folder
+    return config
 
 
 def pictures(runner):
     return sorted(path.name for path in Path(runner.log_dir).rglob("*.png"))
 
 
-def test_each_stitch_has_its_own(drawing, config):
+def test_each_stitch_has_its_own(drawing):
     runner = Runner.from_cfg(drawing)
     runner.test()
     assert pictures(runner) == sorted(
