@@ -1,11 +1,12 @@
-"""Writing files whole or not at all.
+"""Writing files whole or not at all, and telling them apart by content.
 
 A file that is written through here has, at any moment and after any kill, either its old content
-or all of its new content. Reading is left to those who know the format.
+or all of its new content. Reading formats is left to those who know the format.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,17 @@ def write_bytes(path: str | Path, data: bytes, sync: bool = True) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def sha256_of(path: str | Path | None) -> str:
+    """Hash of a file's content; empty for no file."""
+    if not path or not Path(path).is_file():
+        return ""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

@@ -111,7 +111,7 @@ def _check(step: Step) -> None:
     if test != "mmsn.ParetoTestLoop" or "max_iters" not in step.config.train_cfg:
         raise UserError(
             f"step {step.name} needs test_cfg.type 'mmsn.ParetoTestLoop', not {test!r}, and "
-            "train_cfg.max_iters: take configs/_base_/default_runtime.py and a schedule beside it"
+            "train_cfg.max_iters: use configs/_base_/default_runtime.py and a schedule"
         )
 
 

@@ -1,4 +1,4 @@
-"""tests/ mirrors mmsn/ and tools/: one file per module, and a short list of exceptions."""
+"""tests/ mirrors mmsn/ and tools/, with a short list of exceptions; and sections of CHANGELOG."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 # Tests that no single module owns, by what they look at.
 OF_THE_REPOSITORY = {
     "test_docs.py",
+    "test_import.py",
     "test_layout.py",
     "tools/test_arguments.py",  # the flags of all commands
     "tools/test_packaging.py",
@@ -66,3 +67,14 @@ def test_every_test_file_has_a_module_or_is_listed() -> None:
 @pytest.mark.parametrize("name", sorted(LISTED))
 def test_the_list_names_files_that_exist(name: str) -> None:
     assert (ROOT / "tests" / name).is_file()
+
+
+def test_each_section_of_the_changelog_stands_once() -> None:
+    """Merges like to double them, and to leave bullets under the wrong one."""
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    headings = [line for line in lines if line.startswith("#")]
+    unreleased = headings[headings.index("## Unreleased") + 1 :]
+    assert unreleased[:3] == ["### Added", "### Changed", "### Fixed"]
+    assert all(line.startswith("## ") for line in unreleased[3:4])
+    firsts = [line for line in lines if line.startswith("- ")]
+    assert len(firsts) == len(set(firsts))

@@ -93,6 +93,9 @@ def sharing(args: argparse.Namespace) -> None:
     backbone, image = at.backbone, at.image
     trie = backbone.trie(at.ids())
     print(f"{at.header()}: {len(trie.order)} stitches, at most {trie.kept()} states kept")
+    macs = backbone.stitch_macs(at.size)
+    fewer = sum(macs[stitch] for stitch in trie.order) / executed_macs(backbone, trie, at.size)
+    print(f"sharing needs {fewer:.3f} times fewer multiply-accumulates")
 
     def alone() -> list[Any]:
         outputs = []
@@ -112,6 +115,35 @@ def sharing(args: argparse.Namespace) -> None:
         at.compare({"alone": alone, "shared": shared})
         pairs = [p for a, b in zip(alone(), shared(), strict=True) for p in zip(a, b, strict=True)]
         print(f"largest difference {max((a - b).abs().max().item() for a, b in pairs):g}")
+
+
+def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
+    """MACs of the backbone for all stitches of a trie, each shared step counted once."""
+    from mmsn.stitching.space import Join, Run
+    from mmsn.stitching.trie import common_length
+
+    def layers(step: Any) -> set[Any]:
+        if isinstance(step, Run):
+            return set()
+        return {step.key} if isinstance(step, Join) else set(step.path)
+
+    costs = backbone.costs
+    tokens = costs.anchors[0].tokens(size)
+    total, before, anchor = 0, (), -1
+    for stitch in trie.order:
+        route, first = trie.routes[stitch], trie.first[stitch]
+        shared = common_length(before, route) if first == anchor else 0
+        if first != anchor:
+            total += costs.anchors[first].embed_macs(tokens)
+        # A join and a level may need the same layer: it runs once in a pass.
+        done = set().union(*map(layers, route[:shared]))
+        for step in route[shared:]:
+            if isinstance(step, Run):
+                total += costs.anchors[step.anchor].blocks[step.start].macs(tokens)
+            total += tokens * sum(costs.layer_weights(key) for key in layers(step) - done)
+            done |= layers(step)
+        before, anchor = route, first
+    return total
 
 
 def bf16(args: argparse.Namespace) -> None:

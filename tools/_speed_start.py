@@ -39,15 +39,13 @@ def imports(args: argparse.Namespace) -> None:
     """New processes that import mmseg's models, without and with mmsn."""
 
     theirs = "import mmseg.models, mmseg.datasets, mmseg.evaluation, mmseg.engine"
-    # mmseg alone may not import on this machine, so compat prepares it. Taken by its path, because
-    # `import mmsn.compat` would import all of mmsn.
+    # mmseg alone may not import on this machine, so compat prepares it. A bare package in place of
+    # mmsn keeps its __init__ from running.
     plain = (
-        "import importlib.util as u; s = u.find_spec('mmsn'); "
-        "p = u.spec_from_file_location('compat', s.submodule_search_locations[0] + '/compat.py'); "
-        "m = u.module_from_spec(p); import sys; sys.modules['compat'] = m; "
-        f"p.loader.exec_module(m); m.prepare(); {theirs}"
+        "import sys, types, importlib.util as u; m = types.ModuleType('mmsn'); "
+        "m.__path__ = list(u.find_spec('mmsn').submodule_search_locations); "
+        f"sys.modules['mmsn'] = m; import mmsn.compat; mmsn.compat.prepare(); {theirs}"
     )
-
     print(f"{machine('cpu')}, {args.rounds} rounds")
     ways = {
         "mmsn and mmseg": _process("-c", f"import mmsn; {theirs}"),

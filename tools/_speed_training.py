@@ -61,30 +61,30 @@ def checkpointing(args: argparse.Namespace) -> None:
 
         print(f"\nstitch {stitch}")
         at.compare({"recompute": lambda: step(True), "keep": lambda: step(False)})
-        kept = []
+        sums = []
         for with_cp in (True, False):
-            with _kept(at.model) as storages:
+            with kept(at.model) as storages:
                 step(with_cp)
-            kept.append(sum(storages.values()) / 1e6)
-        print(f"activations: {kept[0]:.3f} MB recomputed, {kept[1]:.3f} MB kept")
+            sums.append(sum(storages.values()) / 1e6)
+        print(f"activations: {sums[0]:.3f} MB recomputed, {sums[1]:.3f} MB kept")
 
 
 @contextmanager
-def _kept(model: Any) -> Iterator[dict[int, int]]:
+def kept(model: Any) -> Iterator[dict[int, int]]:
     """Bytes of storages that autograd keeps for the backward pass, without those of parameters."""
     import torch
 
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
+    found: dict[int, int] = {}
 
     def keep(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
+            found[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
+        yield found
 
 
 def memory(args: argparse.Namespace) -> None:
@@ -102,9 +102,9 @@ def memory(args: argparse.Namespace) -> None:
             samples = at.samples(batch)
             if cuda:
                 torch.cuda.reset_peak_memory_stats(at.device)
-            with at.backbone.use_stitch(stitch), _kept(at.model) as kept:
+            with at.backbone.use_stitch(stitch), kept(at.model) as storages:
                 loss = at.loss(at.image[:batch], samples)
-            activations = sum(kept.values()) / 1e6
+            activations = sum(storages.values()) / 1e6
             loss.backward()
             used = sum(p.grad.nbytes for p in at.model.parameters() if p.grad is not None) / 1e6
             at.model.zero_grad()

@@ -2,12 +2,15 @@
 
     mmsn infer CONFIG CHECKPOINT INPUT --budget 30% --out painted
 
-INPUT is an image, a video or a folder. Finished files are skipped: the same command continues.
+INPUT is an image, a video or a folder. The same command continues where it was stopped: finished
+files are skipped. They are painted anew if the stitch, the checkpoint, the config or the input
+changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 
 from _run_args import (
@@ -42,11 +45,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare(args)
     from rich.progress import Progress
 
-    from mmsn.deploy import LatencyTable, StitchMenu
-    from mmsn.deploy.infer import count_frames, find_inputs, find_outputs, paint_file
+    from mmsn.deploy import LatencyTable, Predictor, StitchMenu
+    from mmsn.deploy.infer import (
+        PaintRecord,
+        count_frames,
+        find_inputs,
+        find_outputs,
+        paint_file,
+    )
     from mmsn.errors import UserError
     from mmsn.evaluation import ParetoReport
-    from mmsn.models import build, open_segmentor, read_config
+    from mmsn.files import sha256_of
+    from mmsn.models import build, read_config
 
     files = find_outputs(find_inputs(args.input), args.out)
     report = ParetoReport.load(args.report) if args.report else None
@@ -58,19 +68,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         table.check(network, menu.image_size, device=args.device)
     selection = menu.select(args.budget if args.stitch is None else menu.one(args.stitch))
     print(selection)
-    model = open_segmentor(config, args.checkpoint, args.device)
-    model.backbone.set_stitch(selection.stitch.id)
+    predictor = Predictor.load(config, args.checkpoint, args.device)
+    made_of = dict(
+        stitch=selection.stitch.id,
+        checkpoint=sha256_of(args.checkpoint),
+        config=hashlib.sha256(config.pretty_text.encode()).hexdigest(),
+    )
+    record = PaintRecord(args.out, made_of)
     faults: list[str] = []
-    left = {source: target for source, target in files.items() if not target.exists()}
+    left = {s: t for s, t in files.items() if not record.is_current(s, t)}
+    again = sum(target.exists() for target in left.values())
     with Progress(transient=True) as progress:
         task = progress.add_task("frames", total=sum(map(count_frames, left)))
         for source, target in left.items():
             try:
-                paint_file(model, source, target, lambda: progress.advance(task))
+                paint_file(
+                    predictor, source, target, selection.stitch.id, lambda: progress.advance(task)
+                )
             except UserError as error:  # the others may be readable
                 faults.append(str(error))
+            else:
+                record.add(source, target)
     painted, there = len(left) - len(faults), len(files) - len(left)
-    print(f"{painted} files painted, {there} were there already; see {args.out}")
+    anew = f" ({again} of them anew, because what they are made of changed)" if again else ""
+    print(f"{painted} files painted{anew}, {there} were there already; see {args.out}")
     if faults:
         raise UserError(f"{len(faults)} files were skipped: {'; '.join(faults)}")
 

@@ -5,16 +5,21 @@ from mmsn.deploy.comparison import Comparison, compare
 from mmsn.deploy.controller import LatencyController
 from mmsn.deploy.exporting import export, open_exported, quantize
 from mmsn.deploy.extraction import extract, open_stitch, save
+from mmsn.deploy.inference_spec import InferenceSpec
 from mmsn.deploy.menu import Selection, StitchMenu, select, use_budget
 from mmsn.deploy.plain_anchor import plain
+from mmsn.deploy.predictor import Prediction, Predictor
 from mmsn.evaluation.latency import LatencyTable
 
 __all__ = [
     "Budget",
     "BudgetError",
     "Comparison",
+    "InferenceSpec",
     "LatencyController",
     "LatencyTable",
+    "Prediction",
+    "Predictor",
     "Selection",
     "StitchMenu",
     "compare",

@@ -61,22 +61,31 @@ class Budget:
             return f"stitch {self.amount:g}"
         return f"{self.amount!r}".removesuffix(".0") + UNITS[self.kind][0]
 
-    def check(self, costs: Collection[float]) -> None:
+    def check(self, costs: Collection[float]) -> str:
         """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
 
+        A budget above the most expensive stitch is allowed, because a server that moves to faster
+        hardware should go on: everything fits.
+
+        Returns:
+            What there is to say about it: that it is above the most expensive stitch, or nothing.
+
         Raises:
-            BudgetError: below the cheapest or above the most expensive stitch, with the range.
+            BudgetError: below the cheapest stitch, with the range.
         """
         low, high = min(costs), max(costs)
-        if not low <= self.limit <= high:
-            where = "below the cheapest" if self.limit < low else "above the most expensive"
-            unit, scale = UNITS[self.kind]
-            ends = _round(low / scale, math.ceil), _round(high / scale, math.floor)
-            if float(ends[0]) > float(ends[1]):  # there is one cost, and four digits are too few
-                ends = f"{low / scale!r}", f"{high / scale!r}"
+        unit, scale = UNITS[self.kind]
+        ends = _round(low / scale, math.ceil), _round(high / scale, math.floor)
+        if float(ends[0]) > float(ends[1]):  # there is one cost, and four digits are too few
+            ends = f"{low / scale!r}", f"{high / scale!r}"
+        if self.limit < low:
             raise BudgetError(
-                f"budget {self} is {where} stitch: give {ends[0]}{unit} to {ends[1]}{unit}"
+                f"budget {self} is below the cheapest stitch: give {ends[0]}{unit} to "
+                f"{ends[1]}{unit}"
             )
+        if self.limit > high:
+            return f"above the most expensive stitch, {_round(high / scale, round)}{unit}"
+        return ""
 
 
 def parse_budget(value: str | int | Budget) -> Budget:

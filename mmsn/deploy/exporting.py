@@ -1,9 +1,11 @@
 """A whole segmentor as one file that needs neither mmsn nor mmseg: ONNX, or PyTorch's own ``.pt2``.
 
 What a file computes is the segmentor's pass over a batch of equally large images: normalized
-(B, 3, H, W) pixels to (B, classes, H, W) logits of the same size, as mmseg resizes them. Color
-order, mean and deviation stay outside, as deployment tools expect; an ONNX file names them in its
-metadata. Sliding windows and the resize to the original image are the caller's, too.
+(B, 3, H, W) pixels to (B, classes, H, W) logits of the same size, as mmseg resizes them. What
+comes before and after stays outside, as deployment tools expect: resize, color order,
+normalization, sliding windows. Both kinds of files carry it as data
+(``mmsn.deploy.inference_spec``). ``Predictor`` reads it, and so does the ``predict.py`` that is
+written beside an ``.onnx`` file and needs neither PyTorch nor OpenMMLab.
 
 The batch is free. Height and width are fixed on purpose: position embeddings are resampled, and
 pooling heads divide the map, by sizes that only Python knows. ``.pt2`` is ``torch.export``, which
@@ -14,8 +16,10 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,12 +28,16 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmsn.deploy.inference_spec import InferenceSpec
 from mmsn.errors import UserError
 from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 SUFFIXES = (".onnx", ".pt2")
+# Copied beside an .onnx file; a module only so that it is checked like one.
+ONNX_PREDICT = Path(__file__).with_name("onnx_predict.py")
+SPEC_FILE = "mmsn.json"  # inside a .pt2
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -69,6 +77,8 @@ def export(
 ) -> Path:
     """Write a segmentor as ``.onnx`` or ``.pt2``, whichever ``path`` ends with.
 
+    Beside an ``.onnx`` file, ``predict.py`` is written, which needs NumPy, Pillow and ONNX Runtime.
+
     Args:
         model: an mmseg ``EncoderDecoder``; a supernet's present stitch, with all its weights:
             extract the stitch first.
@@ -86,6 +96,7 @@ def export(
         raise UserError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
+    spec = InferenceSpec.of(model).for_file(image_size)
     # Two images: torch.export takes a batch of one for a constant.
     images = torch.randn(2, 3, *image_size)
     with torch.no_grad():
@@ -97,16 +108,19 @@ def export(
         node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
     if path.suffix == ".pt2":
         with whole_file(path) as part:
-            torch.export.save(program, part)
+            inside = {SPEC_FILE: json.dumps(spec.to_metadata())}
+            torch.export.save(program, part, extra_files=inside)
     elif precision == "int8":
         with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
             whole = Path(folder) / "float32.onnx"
-            _write_onnx(program, images, model, whole)
+            _write_onnx(program, images, spec, whole)
             quantize(whole, part)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not through a temporary name: above 2 GB, a second file is written that is named after it.
-        _write_onnx(program, images, model, path)
+        _write_onnx(program, images, spec, path)
+    if path.suffix == ".onnx":
+        shutil.copyfile(ONNX_PREDICT, path.with_name("predict.py"))
     return path
 
 
@@ -120,12 +134,33 @@ def check_request(path: Path, precision: Precision) -> None:
         _need_onnx()
         if precision == "bfloat16":
             raise UserError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
+        script = path.with_name("predict.py")
+        first = ONNX_PREDICT.read_text().partition("\n")[0]
+        if script.exists() and script.read_text(errors="replace").partition("\n")[0] != first:
+            raise UserError(
+                f"{str(script)!r} is another program, whose place predict.py would take: export "
+                "into another folder"
+            )
     elif precision == "int8":
         raise UserError("int8 is made by ONNX Runtime: let the file's name end with .onnx")
 
 
-def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
-    """A function from images to logits that runs an exported file on the CPU.
+@dataclass(frozen=True)
+class Exported:
+    """An exported file that is open: a function from images to logits, and what the file says.
+
+    ``metadata`` is what ``InferenceSpec.to_metadata`` wrote, or empty.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    metadata: dict[str, str]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return self.run(image)
+
+
+def open_exported(path: str | Path) -> Exported:
+    """Open an exported file; it runs on the CPU.
 
     It has as many threads as PyTorch, so that their times compare.
 
@@ -140,20 +175,29 @@ def open_exported(path: str | Path) -> Callable[[Tensor], Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{str(path)!r} does not exist: give an exported file")
     try:
-        return _open_onnx(path) if is_onnx else torch.export.load(path).module()
+        return _open_onnx(path) if is_onnx else _open_pt2(path)
     except Exception as error:  # whatever bytes a file holds, the reason names the file
         raise UserError(
             f"{str(path)!r} is not a file that tools/export.py wrote ({type(error).__name__})"
         ) from error
 
 
-def _open_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+def _open_pt2(path: Path) -> Exported:
+    inside = {SPEC_FILE: ""}
+    program = torch.export.load(path, extra_files=inside)
+    return Exported(program.module(), json.loads(inside[SPEC_FILE] or "{}"))
+
+
+def _open_onnx(path: Path) -> Exported:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # else it takes all cores
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0])
+    return Exported(
+        lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0]),
+        session.get_modelmeta().custom_metadata_map,
+    )
 
 
 def _need_onnx() -> None:
@@ -164,7 +208,7 @@ def _need_onnx() -> None:
         )
 
 
-def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
+def _write_onnx(program: Any, images: Tensor, spec: InferenceSpec, path: Path) -> None:
     _fix_layouts(program.graph_module)
     written: Any = torch.onnx.export(
         program,
@@ -177,7 +221,7 @@ def _write_onnx(program: Any, images: Tensor, model: Any, path: Path) -> None:
     )
     for node in written.model.graph.all_nodes():
         node.metadata_props.clear()
-    written.model.metadata_props.update(_describe(model))
+    written.model.metadata_props.update(spec.to_metadata())
     written.save(path)
 
 
@@ -193,17 +237,6 @@ def _fix_layouts(program: Any) -> None:
         copied.meta["val"] = node.meta["val"].contiguous()
         node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
     program.recompile()
-
-
-def _describe(model: Any) -> dict[str, str]:
-    """How to prepare an image, and what the classes are, as JSON by name."""
-    cfg = getattr(model, "cfg", None)  # as open_segmentor and init_model leave it
-    prepare = cfg.model.get("data_preprocessor", {}) if cfg else {}
-    facts = {name: prepare[name] for name in ("mean", "std", "bgr_to_rgb") if name in prepare}
-    classes = (getattr(model, "dataset_meta", None) or {}).get("classes")
-    if classes:
-        facts["classes"] = list(classes)
-    return {name: json.dumps(value) for name, value in facts.items()}
 
 
 def quantize(source: str | Path, target: str | Path) -> None:

@@ -17,12 +17,15 @@ import plotly.graph_objects as go
 
 from mmsn.deploy.infer import paint
 from mmsn.deploy.menu import Selection, StitchMenu
+from mmsn.deploy.predictor import Predictor
 from mmsn.evaluation import ParetoReport, pareto_figure
 
 
 def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
     """The page for a model of ``open_segmentor``; a report adds its curve with the chosen point."""
-    menu = StitchMenu(model, report)
+    predictor = Predictor.of(model, report)
+    menu = predictor.menu
+    assert menu is not None
     scored = [i for i in menu.macs if not menu.scores or i in menu.scores]
     most = max(menu.macs.values())
     lowest = math.ceil(100 * min(menu.macs[i] for i in scored) / most)
@@ -35,7 +38,7 @@ def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
                 return None, str(selection), curve
             with one_at_a_time:
                 start = time.perf_counter()
-                painted = paint(model, image[..., ::-1])[..., ::-1]  # RGB to BGR and back
+                painted = paint(predictor, image)
                 ms = 1e3 * (time.perf_counter() - start)
         return painted, f"{ms:.0f} ms measured: {selection}", curve
 

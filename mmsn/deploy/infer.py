@@ -1,23 +1,28 @@
 """Painting what a model sees, classes or depth: one image, a folder of them, or a video.
 
-Which stitch runs is chosen outside, by ``StitchMenu.use`` or ``set``.
+Finished files are kept as long as they are what the same command would paint again. What each was
+painted with stands in ``infer.jsonl`` beside them, one line per file: a changed checkpoint, config,
+stitch or input, or a painted file that somebody changed, is painted anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from mmseg.apis import inference_model
 
+from mmsn.deploy.budget import Budget
+from mmsn.deploy.predictor import Predictor, read_image
 from mmsn.errors import UserError
 from mmsn.files import whole_file
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+RECORD = "infer.jsonl"
 
 
 def find_inputs(path: str | Path) -> tuple[Path, ...]:
@@ -45,35 +50,80 @@ def find_outputs(inputs: Iterable[Path], folder: str | Path) -> dict[Path, Path]
     }
 
 
-def paint(model: Any, image: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """An (H, W, 3) BGR image of uint8 with the classes' colors over it, or else those of depth.
+class PaintRecord:
+    """What the painted files of a folder were made of, so that a changed setting repaints them.
+
+    Args:
+        folder: of painted files.
+        made_of: what the pixels depend on besides the input, by name.
+    """
+
+    def __init__(self, folder: str | Path, made_of: Mapping[str, str | int]) -> None:
+        self.path, self.made_of = Path(folder) / RECORD, dict(made_of)
+        self._lines: dict[str, dict[str, Any]] = {}
+        if self.path.is_file():
+            for line in self.path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._lines[entry["file"]] = entry  # the last line of a file holds
+                except (ValueError, TypeError, KeyError):
+                    continue  # half a line, of a run that was killed
+
+    def is_current(self, source: Path, target: Path) -> bool:
+        """Would painting this file again give what is there?"""
+        return target.is_file() and self._lines.get(target.name) == self._entry(source, target)
+
+    def add(self, source: Path, target: Path) -> None:
+        """Note a file that has just been painted."""
+        entry = self._lines[target.name] = self._entry(source, target)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _entry(self, source: Path, target: Path) -> dict[str, Any]:
+        # The painted file's own time: a run that is killed between painting and noting leaves the
+        # line of an earlier painting, which must not vouch for the new one.
+        return dict(file=target.name, source=_stamp(source), painted=_stamp(target), **self.made_of)
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size and time of the last change."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def paint(
+    predictor: Predictor,
+    image: np.ndarray,
+    budget: str | int | Budget | None = None,
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """An (H, W, 3) RGB image of uint8 with the classes' colors over it, or else those of depth.
 
     Depth goes from violet at 0 m over green to yellow at the head's ``max_depth``.
     """
-    found = inference_model(model, image)
-    if "pred_sem_seg" in found:
-        labels = found.pred_sem_seg.data[0].cpu().numpy()
-        palette = _palette(model)[:, ::-1].astype(np.float32)  # RGB to BGR
-        # a label of no class, such as 255, is left as it is
-        known = labels < len(palette)
-        colors = np.where(known[..., None], palette[np.where(known, labels, 0)], image)
+    found = predictor.predict(image, budget)
+    if found.labels is not None:
+        colors = color_classes(found.labels, predictor.palette, image)
     else:
-        share = found.pred_depth_map.data[0].float().cpu().numpy() / model.decode_head.max_depth
-        gray = np.round(255 * share.clip(0, 1)).astype(np.uint8)
-        colors = cv2.applyColorMap(gray, cv2.COLORMAP_VIRIDIS)
+        assert found.depth is not None
+        assert predictor.spec.max_depth is not None
+        gray = np.round(255 * (found.depth / predictor.spec.max_depth).clip(0, 1)).astype(np.uint8)
+        colors = cv2.applyColorMap(gray, cv2.COLORMAP_VIRIDIS)[..., ::-1]
     return np.round((1 - opacity) * image + opacity * colors).astype(np.uint8)
 
 
-def _palette(model: Any) -> np.ndarray:
-    """(classes, 3) RGB colors of the model's dataset, or the same random ones in every run."""
-    known = (getattr(model, "dataset_meta", None) or {}).get("palette")
-    if known is not None:
-        return np.asarray(known)
-    return np.random.default_rng(0).integers(0, 256, (model.decode_head.num_classes, 3))
+def color_classes(labels: np.ndarray, palette: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB colors; a label of no class, such as 255, leaves the image as it is."""
+    known = labels < len(palette)
+    return np.where(known[..., None], palette[np.where(known, labels, 0)], image)
 
 
 def paint_file(
-    model: Any, source: Path, target: Path, on_frame: Callable[[], None] = lambda: None
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    budget: str | int | Budget | None = None,
+    on_frame: Callable[[], None] = lambda: None,
 ) -> None:
     """Paint an image, or every frame of a video, into a file that is written whole or not at all.
 
@@ -82,23 +132,27 @@ def paint_file(
     """
     with whole_file(target) as part:
         if source.suffix.lower() in VIDEOS:
-            _paint_video(model, source, part, on_frame)
+            _paint_video(predictor, source, part, budget, on_frame)
             return
-        image = cv2.imread(str(source), cv2.IMREAD_COLOR)
-        if image is None:
-            raise UserError(f"{str(source)!r} is no image that OpenCV can read: leave it out")
-        if not cv2.imwrite(str(part), paint(model, image)):
+        painted = paint(predictor, read_image(source), budget)
+        if not cv2.imwrite(str(part), painted[..., ::-1]):  # OpenCV writes BGR
             raise UserError(f"{str(target)!r} cannot be written: end its name with .png")
         on_frame()
 
 
-def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], None]) -> None:
+def _paint_video(
+    predictor: Predictor,
+    source: Path,
+    part: Path,
+    budget: str | int | Budget | None,
+    on_frame: Callable[[], None],
+) -> None:
     video = cv2.VideoCapture(str(source))
     writer = None
     try:
         rate = video.get(cv2.CAP_PROP_FPS) or 25.0
         for frame in _frames(video):
-            painted = paint(model, frame)
+            painted = paint(predictor, frame[..., ::-1], budget)[..., ::-1]
             if writer is None:
                 size = (frame.shape[1], frame.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
@@ -107,7 +161,7 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
                         f"{str(source)!r} cannot be painted: this OpenCV has no mp4 encoder; "
                         "install opencv-python-headless, or give single frames"
                     )
-            writer.write(painted)
+            writer.write(np.ascontiguousarray(painted))
             on_frame()
     finally:
         video.release()
@@ -118,6 +172,7 @@ def _paint_video(model: Any, source: Path, part: Path, on_frame: Callable[[], No
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """(H, W, 3) BGR frames."""
     while True:
         there, frame = video.read()
         if not there:

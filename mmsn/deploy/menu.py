@@ -179,18 +179,19 @@ class StitchMenu:
         """The best stitch within a budget; nothing is switched.
 
         With a report that is the stitch of the best measured metric, of equals the cheapest;
-        without one, the stitch of most FLOPs.
+        without one, the stitch of most FLOPs. Everything fits a budget above the most expensive
+        stitch, and ``why`` says that it is above it.
 
         Raises:
             BudgetError: a budget that is not understood (see ``parse_budget``), below the cheapest
-                or above the most expensive stitch, or within which no stitch was measured.
+                stitch, or within which no stitch was measured.
             UserError: an id that the space does not have.
         """
         budget = parse_budget(budget)
         if budget.kind == "id":
             return self._selection(self.backbone.space[int(budget.amount)], "by id")
         costs = self.costs(budget)
-        budget.check(costs.values())
+        remark = budget.check(costs.values())
         fits = [i for i, cost in costs.items() if cost <= budget.limit]
         if self.scores:
             fits = [i for i in fits if i in self.scores]
@@ -202,7 +203,8 @@ class StitchMenu:
                 )
         why = f"best measured {self.metric} within" if self.scores else "largest that fits"
         best = max(fits, key=self._better)
-        return self._selection(self.backbone.space[best], f"{why} {budget}")
+        why = f"{why} {budget}" + (f", which is {remark}" if remark else "")
+        return self._selection(self.backbone.space[best], why)
 
     def _selection(self, stitch: Stitch, why: str) -> Selection:
         i = stitch.id

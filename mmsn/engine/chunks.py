@@ -169,17 +169,6 @@ class FolderLock:
             self._handle = None
 
 
-def sha256_of(path: str | Path | None) -> str:
-    """Hash of a file's content; empty without a file."""
-    if not path or not Path(path).is_file():
-        return ""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def fingerprint_of_model(model: nn.Module) -> str:
     """Hash of all weights and buffers, by name."""
     state = model.state_dict()  # may hold more than tensors

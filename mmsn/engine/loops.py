@@ -1,4 +1,4 @@
-"""Evaluation of stitches that were asked for by name, never whichever one is left over.
+"""Evaluation of stitches that are named explicitly, whatever stitch training ran last.
 
 Here are the parts that validation and test share, and ``ParetoValLoop``, which evaluates a few
 stitches during training. ``ParetoTestLoop`` is in ``pareto.py``.
@@ -206,7 +206,7 @@ class StitchLoop(BaseLoop):
                 yield stitch_id, outputs
 
     def _wants_labels_only(self) -> bool:
-        """Does nothing here read ``seg_logits``, or change how the model predicts?"""
+        """Whether nothing here reads ``seg_logits`` or changes how the model predicts."""
         model = self.runner.model
         metrics = next(iter(self.evaluator.by_id.values())).metrics
         return (
@@ -222,7 +222,7 @@ _READ_LABELS_ONLY = (IoUMetric, CityscapesMetric)
 
 
 def _reads_outputs(hook: Hook) -> bool:
-    """May this hook look into what the model predicted?"""
+    """Whether this hook may read the model's predictions."""
     if isinstance(hook, SegVisualizationHook):
         return bool(hook.draw)
     if type(hook).__module__.startswith(("mmengine.", "mmsn.")):

@@ -23,7 +23,6 @@ from mmsn.engine.chunks import (
     Results,
     fingerprint_of_data,
     fingerprint_of_model,
-    sha256_of,
 )
 from mmsn.engine.loops import StitchLoop, quiet
 from mmsn.engine.run_report import keep_older, make_report, metrics_so_far
@@ -32,6 +31,7 @@ from mmsn.evaluation.curve import frontier
 from mmsn.evaluation.latency import measure_latency
 from mmsn.evaluation.report import ParetoReport, software_versions
 from mmsn.evaluation.tables import text_table
+from mmsn.files import sha256_of
 from mmsn.models import stitched_backbone
 from mmsn.registry import LOOPS
 from mmsn.stitching.selection import StitchNames

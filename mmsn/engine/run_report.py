@@ -1,4 +1,4 @@
-"""From the metrics of a run to its report, and how an earlier report is kept."""
+"""The report of a run, made from its metrics; an earlier report is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 
 
 def metrics_so_far(evaluator: Any) -> dict[str, float]:
-    """What the metrics say of this rank's images until now."""
+    """Metrics over the images that this rank has evaluated so far."""
     values: dict[str, float] = {}
     for metric in evaluator.metrics:
         prefix = f"{metric.prefix}/" if metric.prefix else ""

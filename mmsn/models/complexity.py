@@ -1,8 +1,8 @@
 """FLOPs and parameters of a whole segmentor, for every stitch.
 
-The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads may be of any kind, so
-theirs are counted once, from shapes (``mmsn.models.tracing``). They are equal for all stitches,
-because the levels have the same shapes.
+The backbone is counted in closed form (``mmsn.stitching.cost``). Neck and heads may be of any
+class, so they are counted from shapes (``mmsn.models.tracing``), once for all stitches, because the
+shapes of levels do not depend on the stitch. Resizing the prediction to the image is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
 
 def unwrap(model: Any) -> Any:
-    """The segmentor itself, without wrappers for distributed training or augmented tests."""
+    """The segmentor itself, without wrappers for distributed training or test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -45,7 +45,12 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
 
 
 class NeckAndHeads(nn.Module):
-    """Neck and heads on feature levels; auxiliary heads take part in training only."""
+    """Neck and heads as one module from feature levels to outputs.
+
+    Args:
+        model: a segmentor without wrappers; its modules are used, not copied.
+        auxiliary: run auxiliary heads, too, as training does; their outputs are dropped.
+    """
 
     def __init__(self, model: Any, auxiliary: bool = False) -> None:
         super().__init__()
@@ -58,12 +63,13 @@ class NeckAndHeads(nn.Module):
         self.extra = nn.ModuleList(extra if isinstance(extra, (list, nn.ModuleList)) else [extra])
 
     def forward(self, *levels: Level) -> tuple[Tensor, ...]:
+        """Levels to (B, classes, h, w) logits, and (B, 1, h, w) depth of a depth head."""
         features = self.neck(levels) if self.neck is not None else levels
         for head in self.extra:
             head(levels_for(head, features))
         maps = levels_for(self.heads[0], features)
         out = self.heads[0](maps)
-        for head in self.heads[1:]:  # cascaded heads refine the one before
+        for head in self.heads[1:]:  # of a CascadeEncoderDecoder: each refines the one before
             out = head(maps, out)
         if self.depth_head is None:
             return (out,)
@@ -72,10 +78,10 @@ class NeckAndHeads(nn.Module):
 
 @torch.no_grad()
 def trace_head(model: Any, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Multiply-accumulates, and bytes of activations at their peak, of neck and heads.
+    """Multiply-accumulates and peak bytes of activations of neck and heads for one image.
 
-    For one (height, width) image, without the resizing of the prediction to the image. Counted by
-    one pass over the shapes, as fvcore counts. The bytes include the levels that come in.
+    ``image_size`` is (height, width) in pixels. Multiply-accumulates are counted as fvcore counts;
+    bytes are those of the weights' type and include the levels that come in.
     """
     model = unwrap(model)
     levels = stitched_backbone(model).zero_levels(image_size, "meta")
@@ -103,9 +109,9 @@ def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
 
 @torch.no_grad()
 def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
-    """Multiply-accumulates of one forward pass in training mode, by stitch id.
+    """Multiply-accumulates of one image's forward pass in training mode, by stitch id.
 
-    Every level is computed there, and auxiliary heads run, too.
+    Training computes every level and runs the auxiliary heads. The backward pass is not included.
     """
     model = unwrap(model)
     backbone = stitched_backbone(model)

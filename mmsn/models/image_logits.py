@@ -140,8 +140,8 @@ class ImageLogits:
         return self._target.apply(canvas, self._scale)
 
     def _scale(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        # Finite logits at the same size come out as they were: the weights are 1 and 0. Autocast
-        # may change the type, which a threshold could notice.
+        # At the same size the weights are 1 and 0, so finite logits do not change. Autocast may
+        # change the type, which could move values across a threshold.
         if (
             logits.shape[2:] == size
             and self._finite
@@ -151,7 +151,7 @@ class ImageLogits:
         return resize(logits, size, None, "bilinear", self._align_corners, warning=False)
 
     def streams(self) -> bool:
-        """Is it exact, and worth it, to make the channels one by one?
+        """Whether making the channels one by one is exact and faster.
 
         On a GPU a hundred small kernels would be slower than one large one. Comparison by ``>``
         and argmax treat NaN differently.
@@ -184,8 +184,8 @@ def possible_winners(logits: Tensor) -> list[int]:
     """Channels of (C, h, w) logits that may be the largest after two bilinear resizes.
 
     The first resize must not shrink. Then a pixel of the second is a convex combination of values
-    from at most 3 adjacent rows and columns, so it lies between their least and their largest
-    value. A channel cannot win where its largest value is below another one's least.
+    from at most 3 adjacent rows and columns, so it lies between their smallest and largest
+    value. A channel cannot win where its largest value is below another channel's smallest.
     """
     # Every 3 adjacent rows lie in one of these windows.
     kernel = [min(4, side) for side in logits.shape[1:]]
@@ -225,10 +225,10 @@ def _one_by_one(
     threads: int,
     autocast: bool,
 ) -> bool:
-    """Does resizing channels one by one give the bits of resizing them together?
+    """Whether channels resized one by one equal, bit for bit, channels resized together.
 
-    torch has several kernels and chooses by shape; some differ in the last bit. Which one runs is
-    no promise of its, so every geometry is tried once.
+    torch has several kernels and chooses by shape; some differ in the last bit. The choice is not
+    documented, so every geometry is tried once.
     """
     with torch.random.fork_rng(devices=[]):
         logits = torch.randn(shape, dtype=torch.float32).to(dtype)

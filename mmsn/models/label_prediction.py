@@ -11,7 +11,7 @@ test-time augmentation, and everything that reads ``seg_logits``. These take mms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,24 @@ def predicts_like_mmseg(model: nn.Module) -> bool:
     """Does this model predict with nothing but mmseg's ``EncoderDecoder`` methods?"""
     hooks = model._forward_hooks or model._forward_pre_hooks
     return isinstance(model, EncoderDecoder) and not hooks and _has_only(model, _MMSEG_SEGMENTOR)
+
+
+def head_pass(model: Any) -> Callable[[Tensor], Tensor]:
+    """A segmentor's pass over (B, 3, H, W) normalized pixels, to (B, C, h, w) channels.
+
+    They are as the head gives them where mmseg only resizes them afterwards, which
+    ``ImageLogits`` does more cheaply; else they have the size of the image.
+    """
+    raw = predicts_like_mmseg(model) and _has_only(model.decode_head, _MMSEG_HEAD)
+
+    def run(image: Tensor) -> Tensor:
+        if raw:
+            return model.decode_head.forward(model.extract_feat(image))
+        shape = image.shape[2:]
+        metas = [dict(img_shape=shape, ori_shape=shape, pad_shape=shape) for _ in image]
+        return model.encode_decode(image, metas)
+
+    return run
 
 
 class LabelStep:

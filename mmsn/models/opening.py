@@ -1,7 +1,7 @@
-"""The only door to a segmentor: build one from a config, and open one with its weights.
+"""The only way to a segmentor: build one from a config, or open one with its weights.
 
 Weights are read as data (``mmsn.state_dict``) and must fit: a key that is missing, unknown or of
-another shape is an error, never a part that silently stays random. Auxiliary heads are the
+another shape is an error, so no part stays random unnoticed. Auxiliary heads are the
 exception, because only training uses them.
 
 Left out on purpose: training. A Runner builds its own model and loads its own checkpoint. Users may
@@ -101,7 +101,7 @@ def check_weights(network: nn.Module, state: Mapping[str, Tensor], auxiliary: bo
 
     Args:
         network: on any device, also "meta".
-        state: what shall be loaded into it.
+        state: what will be loaded into it.
         auxiliary: compare auxiliary heads, too.
 
     Raises:
@@ -176,7 +176,7 @@ def open_segmentor(
     """
     config = config if isinstance(config, Config) else read_config(config)
     state, meta = read_checkpoint(checkpoint)
-    check_weights(build(config, "meta"), state)  # before gigabytes are initialized for nothing
+    check_weights(build(config, "meta"), state)  # before gigabytes are initialized in vain
     return with_weights(config, state, meta, device)
 
 

@@ -112,7 +112,7 @@ class SharedPasses:
 
 
 class SharedPass:
-    """One stitch's way through the inputs; it counts the calls of the backbone."""
+    """The pass of one stitch over the inputs; it counts the calls of the backbone."""
 
     def __init__(self, passes: SharedPasses, stitch: int) -> None:
         self._passes, self._stitch, self._calls = passes, stitch, 0

@@ -147,12 +147,12 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def hold(self, size: int) -> None:
-        """Count bytes that are held for a moment beside all that is alive."""
+        """Count bytes that are held briefly, in addition to all live tensors."""
         self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
         self.peak = max(self.peak, size + sum(alive for _, alive in self._live.values()))
 
     def add(self, tensor: Tensor) -> None:
-        """Count a tensor that was there before."""
+        """Count a tensor that existed before the block."""
         reference = StorageWeakRef(tensor.untyped_storage())
         self._live[reference.cdata] = reference, tensor.untyped_storage().nbytes()
 

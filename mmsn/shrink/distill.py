@@ -2,8 +2,8 @@
 
 The child runs on its own tokens. After each of its blocks, its tokens go through a linear map and
 are compared with the parent's after the same unit; the last unit's tokens are the final ones.
-A unit's loss is the share of the parent's variance that stays unexplained, so units weigh alike.
-Labels and classification heads play no part. How well a child does is measured in ``unexplained``.
+A unit's loss is the share of the parent's variance that stays unexplained, so units have equal
+weight. Labels and classification heads are not used. ``unexplained`` measures the result.
 """
 
 from __future__ import annotations

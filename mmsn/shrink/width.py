@@ -23,7 +23,7 @@ from mmsn.errors import UserError
 def principal_basis(outputs: Iterable[Tensor], width: int) -> Tensor:
     """The (width, C) projection that keeps most of all tokens (B, N, C) in ``outputs``.
 
-    Every element of ``outputs`` weighs alike, whatever its scale. Rows span ``width - 1``
+    Every element of ``outputs`` has the same weight, whatever its scale. Rows span ``width - 1``
     orthonormal directions, chosen so that projected tokens sum to zero over channels.
     """
     moments: Tensor | None = None

@@ -99,7 +99,7 @@ class CostModel:
             "blocks": sum(
                 self.anchors[anchor].blocks[block].macs(tokens) for anchor, block in parts.blocks
             ),
-            "stitching": tokens * sum(self._layer_weights(key) for key in parts.layers),
+            "stitching": tokens * sum(self.layer_weights(key) for key in parts.layers),
         }
 
     def macs(self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]) -> int:
@@ -132,8 +132,9 @@ class CostModel:
         total += sum(self.anchors[anchor].blocks[block].params for anchor, block in parts.blocks)
         # A bias is added per token, which counts as free in MACs, but it is a parameter.
         biases = sum(self.anchors[key.target].dim for key in parts.layers)
-        return total + biases + sum(self._layer_weights(key) for key in parts.layers)
+        return total + biases + sum(self.layer_weights(key) for key in parts.layers)
 
-    def _layer_weights(self, key: LayerKey) -> int:
+    def layer_weights(self, key: LayerKey) -> int:
+        """Weights of a stitching layer without its bias: MACs per token."""
         source, target = self.anchors[key.source].dim, self.anchors[key.target].dim
         return source * target + self.rank * (source + target)

@@ -12,7 +12,7 @@ WORDS = ("all", "anchors", "middle", "sl", "ls", "lsl", "sls")
 
 
 def middle(space: StitchSpace, macs: Mapping[int, int]) -> int:
-    """The stitch, not an anchor, whose cost lies nearest to halfway between the extremes."""
+    """The stitch, not an anchor, whose cost is closest to the middle between the extremes."""
     half = (min(macs.values()) + max(macs.values())) / 2
     joined = [stitch.id for stitch in space if stitch.kind != "anchor"] or list(space.ids)
     return min(joined, key=lambda i: (abs(macs[i] - half), i))

@@ -111,14 +111,24 @@ def test_what_has_no_unit_is_refused(model, budget):
         select(model, budget)
 
 
-def test_the_range_is_named(model):
-    macs = segmentor_macs(model, (SIZE, SIZE))
-    with pytest.raises(
-        ValueError, match="budget 500G is above the most expensive stitch: give "
-    ) as caught:
-        select(model, "500G")
-    high = str(caught.value).split()[-1]
-    assert select(model, high).macs <= max(macs.values())
+def test_a_budget_above_the_most_expensive_stitch_is_met_by_it(model, table):
+    macs, params = segmentor_macs(model, (SIZE, SIZE)), segmentor_params(model)
+    ends = dict(G=max(macs.values()) / 1e9, Mparams=max(params.values()) / 1e6)
+    ends |= {"%": 100, "ms": max(s.latency.p50_ms for s in table.stitches)}
+    menu = StitchMenu(model, latency_table=table)
+    for unit, end in ends.items():
+        chosen = menu.select(f"500{unit}")
+        assert chosen.macs == max(macs.values())
+        assert chosen.why.startswith(f"largest that fits 500{unit}, which is above the most ")
+        named = float(chosen.why.split()[-1].removesuffix(unit))
+        assert named == pytest.approx(end, rel=1e-3)
+        assert "above" not in menu.select(f"{end!r}{unit}").why
+    scores = dict.fromkeys(macs, 1.0) | {0: 2.0}  # the best is not the most expensive
+    chosen = select(model, "500G", tiny_report(model, scores))
+    assert chosen.stitch.id == 0
+    assert "best measured mIoU within 500G, which is above the most expensive" in chosen.why
+    with menu.use("500G") as selection:
+        assert model.backbone.stitch == selection.stitch
 
 
 def test_reports_of_other_models_are_refused(model):

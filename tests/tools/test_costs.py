@@ -24,6 +24,8 @@ def test_groups_all_and_budget(tool, config, capsys):
     assert "9 (lsl): 1[0:2] > 0[1:2] > 1[4:8]" in out
     main([config, "--budget", "80%"])
     assert "(largest that fits 80%)" in capsys.readouterr().out
+    main([config, "--budget", "100G"])
+    assert "fits 100G, which is above the most expensive stitch, " in capsys.readouterr().out
 
 
 def test_times_are_measured_once_and_refused_elsewhere(tool, config, capsys, tmp_path):
@@ -52,7 +54,7 @@ def test_times_are_measured_once_and_refused_elsewhere(tool, config, capsys, tmp
     ("words", "fault"),
     [
         (["--budget", "100"], "'100' has no unit"),
-        (["--budget", "100G"], "above the most expensive stitch: give"),
+        (["--budget", "1e-9G"], "below the cheapest stitch: give"),
         (["--budget", "20ms"], "needs a latency table"),
         (["--latency-table", "TABLE", "--stitch", "big"], "'big' are unknown"),
     ],

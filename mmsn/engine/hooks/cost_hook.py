@@ -66,12 +66,12 @@ class TrainingCostHook(Hook):
         runner.message_hub.update_info(TRAINING_COST, dict(self._count))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Let the counts travel with the weights that they paid for."""
+        """Store the counts with the weights."""
         seed = runner.seed if isinstance(runner.seed, int) else None
         checkpoint["meta"][TRAINING_COST] = dict(self._count, seed=seed)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Take the counts of the weights that are loaded, for a report or to continue them."""
+        """Restore the counts of the loaded weights, for a report or to continue counting."""
         found = checkpoint.get("meta", {}).get(TRAINING_COST)
         if found is not None:
             runner.message_hub.update_info(TRAINING_COST, dict(found))

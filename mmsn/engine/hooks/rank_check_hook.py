@@ -1,7 +1,7 @@
 """Hook: refuse ranks that were started differently.
 
 The stitch of an iteration is a function of its number, of a seed and of the budget groups, so ranks
-agree without communication as long as these are equal. This is the one place that makes sure.
+agree without communication as long as these are equal. This hook checks that they are.
 """
 
 from __future__ import annotations
