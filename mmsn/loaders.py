@@ -60,7 +60,7 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
 
 @contextmanager
 def _weights_only() -> Iterator[None]:
-    """Let every ``torch.load`` in the block refuse code, also one that is told not to.
+    """Make every ``torch.load`` in the block refuse code, even with ``weights_only=False``.
 
     Downloads go through functions of torch and mmengine that ask for ``weights_only=False``.
     """

@@ -25,6 +25,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 from rich.console import Console
 
+from mmsn.checks import examine
 from mmsn.engine.resume import is_whole, latest_checkpoint
 from mmsn.errors import UserError
 from mmsn.evaluation import (
@@ -82,6 +83,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     """Train a step to its end, or continue it, and evaluate the stitches its ``test_cfg`` names."""
     report, config = folder / "pareto.json", step.config
     _check(step)
+    examine(config, training=True).refuse()
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_text() != identity:
@@ -109,7 +111,7 @@ def _check(step: Step) -> None:
     if test != "mmsn.ParetoTestLoop" or "max_iters" not in step.config.train_cfg:
         raise UserError(
             f"step {step.name} needs test_cfg.type 'mmsn.ParetoTestLoop', not {test!r}, and "
-            "train_cfg.max_iters: take configs/_base_/default_runtime.py and a schedule beside it"
+            "train_cfg.max_iters: use configs/_base_/default_runtime.py and a schedule"
         )
 
 

@@ -3,12 +3,14 @@
 A file that asks for code is refused. ``MMSN_TRUST_CHECKPOINTS=1`` in the environment loads it
 nevertheless, code and all: for old files from a source one trusts.
 
-Left out on purpose: a checksum for ``.safetensors``, whose format has none. A ``.pth`` has one per
-tensor, which torch ignores and this module checks. ``mmsn.loaders`` makes mmengine read this way.
+Damage is found by checksums. A ``.pth`` has one per tensor, which torch ignores and this module
+checks; the format of ``.safetensors`` has none, so ``write_checkpoint`` adds one, and files of
+others are taken as they are. ``mmsn.loaders`` makes mmengine read this way.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -72,7 +74,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     else:
         content = read_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("meta"), dict):
-        meta = content["meta"].get("dataset_meta") or {}
+        meta = content["meta"].get("dataset_meta")
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -81,6 +83,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"checkpoint {str(path)!r} holds no named tensors")
+    meta = meta if isinstance(meta, dict) else {}
     return tensors, {name: meta[name] for name in ("classes", "palette") if name in meta}
 
 
@@ -90,7 +93,8 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], dataset_meta: dict[
     with whole_file(path) as part:
         if path.suffix == ".safetensors":
             text = {name: json.dumps(value) for name, value in meta.items()}
-            safetensors.torch.save_file(tensors, part, {"format": "pt", **text})
+            text |= {"format": "pt", "sha256": digest_of(tensors)}
+            safetensors.torch.save_file(tensors, part, text)
         else:
             torch.save({"state_dict": tensors, "meta": meta}, part)
 
@@ -153,13 +157,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return content, json.loads((file.metadata() or {}).get("dataset_meta", "{}"))
+            metadata = file.metadata() or {}
+            meta = json.loads(metadata.get("dataset_meta", "{}"))
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "the file is empty")
         raise UserError(
             f"checkpoint {str(path)!r} cannot be read as plain tensors ({reason}): copy or write "
             "it again"
         ) from error
+    if "sha256" in metadata and metadata["sha256"] != digest_of(content):
+        raise UserError(
+            f"checkpoint {str(path)!r} is damaged (its checksum does not fit): copy or write it "
+            "again"
+        )
+    return content, meta
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and content of tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(content.numpy().data)
+    return digest.hexdigest()
 
 
 def warn_of_non_finite(path: str | Path, tensors: Mapping[str, Any]) -> None:
@@ -187,5 +208,5 @@ def refusal(error: Exception) -> str:
     if found:
         return f"it asks for {found[1]}"
     if "Weights only load failed" in str(error):
-        return "it is no file of PyTorch"
+        return "it is not a PyTorch file"
     return next(iter(str(error).strip().splitlines()), "the file is empty")

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 import mmsn  # noqa: F401  first of all: it prepares the installed OpenMMLab packages
 
 torch.set_num_threads(1)  # the networks here are too small for more to help
+
+# A timing is never an assertion: a busy machine must not fail an example.
+settings.register_profile("mmsn", deadline=None)
+settings.load_profile("mmsn")
 
 
 ROOT = Path(__file__).resolve().parents[1]

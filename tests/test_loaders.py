@@ -2,7 +2,6 @@
 
 import os
 import urllib.request
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from mmseg.apis import init_model
 
 from mmsn import loaders
 from mmsn.errors import UserError
-from mmsn.state_dict import find_damage, read_checkpoint, write_checkpoint
+from mmsn.state_dict import read_checkpoint
 
 
 class Runs:
@@ -48,14 +47,6 @@ def by_init_model(path):
     init_model(Config(dict(model=model)), str(path), device="cpu")
 
 
-@pytest.fixture
-def lines(monkeypatch):
-    """What is logged while a checkpoint is read."""
-    logged = []
-    monkeypatch.setattr("mmsn.state_dict.print_log", lambda line, **kwargs: logged.append(line))
-    return logged
-
-
 DOORS = {
     "load_checkpoint": lambda path: load_checkpoint(torch.nn.Linear(1, 1), str(path)),
     "init_cfg": by_init_cfg,
@@ -74,8 +65,10 @@ def test_code_in_a_checkpoint_is_refused_in_one_line_and_not_run(hostile, door):
     assert "MMSN_TRUST_CHECKPOINTS=1" in str(caught.value)
 
 
-def test_the_switch_loads_what_one_trusts(hostile, monkeypatch, lines):
+def test_the_switch_loads_what_one_trusts(hostile, monkeypatch):
     path, mark = hostile
+    lines = []
+    monkeypatch.setattr("mmsn.state_dict.print_log", lambda line, **kwargs: lines.append(line))
     monkeypatch.setenv("MMSN_TRUST_CHECKPOINTS", "1")
     module = torch.nn.Linear(1, 1, bias=False)
     load_checkpoint(module, str(path))
@@ -110,60 +103,8 @@ def test_every_loader_of_mmengine_is_replaced_or_guarded():
     assert CheckpointLoader._schemes[""] is loaders.load_from_local
 
 
-def test_one_flipped_bit_in_a_tensor_is_found(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save({"state_dict": {"weight": torch.arange(1000.0)}, "meta": {}}, path)
-    assert find_damage(path) is None
-    data = bytearray(path.read_bytes())
-    data[data.index(torch.tensor(500.0).numpy().tobytes())] ^= 1
-    path.write_bytes(data)
-    # torch itself takes it for 500.00003
-    assert torch.load(path, weights_only=True)["state_dict"]["weight"][500] != 500
-    for read in (read_checkpoint, DOORS["load_checkpoint"]):
-        with pytest.raises(UserError, match=r"weights\.pth' is damaged .*checksum"):
-            read(path)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.999])
-def test_a_truncated_file_is_named(tmp_path, share):
-    path = tmp_path / "weights.pth"
-    torch.save({"state_dict": {"weight": torch.arange(1000.0)}}, path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match=r"weights\.pth' is damaged") as caught:
-        DOORS["load_checkpoint"](path)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("content", [torch.ones(3), [1, 2]], ids=["tensor", "list"])
 def test_what_holds_no_names_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(UserError, match="holds no named tensors"):
         CheckpointLoader.load_checkpoint(str(tmp_path / "x.pth"))
-
-
-@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_weights_that_are_not_finite_are_named(tmp_path, name, lines):
-    weights = {"good.weight": torch.ones(2), "bad.weight": torch.tensor([1.0, float("nan")])}
-    write_checkpoint(tmp_path / name, weights, {})
-    CheckpointLoader.load_checkpoint(str(tmp_path / name))
-    assert len(lines) == 1
-    assert f"{name}': 1 of 2 tensors hold NaN or infinity, first 'bad.weight'" in lines[0]
-    write_checkpoint(tmp_path / name, {"good.weight": torch.ones(2)}, {})
-    CheckpointLoader.load_checkpoint(str(tmp_path / name))
-    assert len(lines) == 1
-
-
-def test_writing_weights_replaces_them_whole(tmp_path, monkeypatch):
-    path: Path = tmp_path / "x.pth"
-    write_checkpoint(path, {"weight": torch.ones(2)}, {})
-
-    def fail(content, part):
-        Path(part).write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_checkpoint(path, {"weight": torch.zeros(2)}, {})
-    assert read_checkpoint(path)[0]["weight"].tolist() == [1, 1]
-    assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]

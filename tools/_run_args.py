@@ -183,12 +183,11 @@ def load_config(args: argparse.Namespace) -> Any:
     return cfg
 
 
-def build_runner(cfg: Any) -> Any:
-    """The Runner of a config: mmengine's, or the class that ``runner_type`` names."""
-    from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
+def build_runner(cfg: Any, training: bool = False) -> Any:
+    """The Runner of a config whose mistakes have been refused; see ``mmsn.running``."""
+    from mmsn.running import make_runner
 
-    return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    return make_runner(cfg, training)
 
 
 def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,20 +39,30 @@ def quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def interleave(
-    ways: Mapping[str, Callable[[], Any]], rounds: int, device: Any = "cpu"
+    ways: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: Any = "cpu",
+    warm_up: Callable[[], Any] | None = None,
 ) -> dict[str, Times]:
-    """Run all ways in turn; a first round warms up and does not count."""
+    """Run all ways in turn, after ``warm_up``, by default a round that does not count."""
     times = {name: Times() for name in ways}
-    for number in range(rounds + 1):
+    for way in (warm_up,) if warm_up else ways.values():
+        way()
+    for _ in range(rounds):
         for name, way in ways.items():
             wait(device)
-            start, used = time.perf_counter(), time.process_time()
+            start, used = time.perf_counter(), process_seconds()
             way()
             wait(device)
-            if number:
-                times[name].wall.append(time.perf_counter() - start)
-                times[name].process.append(time.process_time() - used)
+            times[name].wall.append(time.perf_counter() - start)
+            times[name].process.append(process_seconds() - used)
     return times
+
+
+def process_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def ratio(first: Times, second: Times) -> str:

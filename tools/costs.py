@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             table.check(model, size, args.batch_size, args.force, args.device)
         else:
             table = measured_table(args, config, size, menu)
+            print(table.text())
         # forced: the table has been checked for the device, which this model is not on
         menu = StitchMenu(model, None, table, size, force=True)
     costs = stitch_costs(model, size, args.batch_size)

@@ -57,9 +57,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     child.add_argument("--heads", type=int, help="(default: the width over the parent's head's)")
     child.add_argument(
         "--start",
-        choices=("parent", "random"),
         default="parent",
-        help="first weights (default: the parent's, narrowed along principal directions)",
+        metavar="WORD",
+        help="first weights: parent, narrowed along principal directions (default); random; or a "
+        "file, for example a child made before the parent was fine-tuned",
     )
     distill = parser.add_argument_group("distillation")
     distill.add_argument("--distill-steps", type=int, default=0, metavar="N")
@@ -170,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
             distillation.resume(state_file)
             print(f"{state_file}: continues after step {distillation.step} of {settings.steps}")
         _train(distillation, train, state_file, args)
-        units = shrink.measure(parent, child, plan, held_out, distillation.maps)
+        units = shrink.measure(parent, child, plan, held_out, distillation.maps.maps)
         record["units"] = [asdict(unit) for unit in units]
         print(_table(units, len(held_out)))
     state = {

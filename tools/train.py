@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_amp(cfg)
     if args.resume:
         cfg.resume = True
-    build_runner(cfg).train()
+    build_runner(cfg, training=True).train()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train a config to its end, or continue it, then evaluate the stitches that its test_cfg names.
 
-    python tools/train_test.py configs/frontier/deit-ti-6-12_ours.py --seed 0 \
+    mmsn train-test configs/frontier/deit-ti-6-12_ours.py --seed 0 \
         --work-dir work_dirs/frontier/deit-ti-6-12_ours_0
 
 What is finished is not done again: run the same command after an interruption. The report is
@@ -10,11 +10,16 @@ WORK_DIR/pareto.json.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from _run_args import Parser, add_model, add_run, load_config, run
+from _run_args import Parser, add_model, add_run, load_config, prepare, run
+
+SEEDED_HOOKS = ("mmsn.StitchInitHook", "mmsn.FLOPsConstrainedSamplingHook")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     add_model(parser, checkpoint=False)
     add_run(parser)
@@ -22,19 +27,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    config = load_config(args)
-    from pathlib import Path
+def set_seed(cfg: Any, seed: int) -> None:
+    """Seed the Runner, and the hooks that draw from seeds of their own."""
+    cfg.randomness = dict(cfg.get("randomness", {}), seed=seed)
+    for hook in cfg.get("custom_hooks", ()):
+        if hook["type"] in SEEDED_HOOKS:
+            hook["seed"] = seed
 
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    prepare(args)
     from mmsn.recipe import Step, train_and_test
 
+    cfg = load_config(args)
     if args.seed is not None:
-        config.randomness = dict(seed=args.seed)
-        for hook in config.get("custom_hooks", ()):
-            if hook["type"] in ("mmsn.StitchInitHook", "mmsn.FLOPsConstrainedSamplingHook"):
-                hook["seed"] = args.seed
-    train_and_test(Step(Path(args.config).stem, config), Path(config.work_dir))
+        set_seed(cfg, args.seed)
+    train_and_test(Step(Path(args.config).stem, cfg), Path(cfg.work_dir))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,6 @@
-# DINOv3 ViT-B, ViT-L, COCO-Stuff-10K; anchors stay as they are.
-_base_ = [
-    "../_base_/models/linear.py",
-    "../_base_/anchors/dinov3-b-l.py",
-    "../_base_/datasets/coco-stuff10k_896x896.py",
-    "../_base_/schedules/adamw-frozen_40k.py",
-    "../_base_/default_runtime.py",
-]
+# DINOv3 ViT-B, ViT-L, COCO-Stuff-10K, frozen.
+_base_ = ["../_base_/anchors/dinov3-b-l.py", "../_base_/recipes/linear_coco-stuff10k-896-frozen.py"]
 model = dict(
-    data_preprocessor=dict(size=(896, 896)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=896,
-        out_indices=_base_.out_indices[-1:],
-        rank=_base_.rank,
-        freeze_anchors=True,
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=171),
-    test_cfg=dict(crop_size=(896, 896), stride=(597, 597)),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices[-1:], rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
 )

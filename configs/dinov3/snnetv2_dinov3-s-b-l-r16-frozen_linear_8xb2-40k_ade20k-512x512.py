@@ -1,20 +1,6 @@
-# DINOv3 ViT-S, ViT-B, ViT-L, ADE20K; anchors stay as they are.
-_base_ = [
-    "../_base_/models/linear.py",
-    "../_base_/anchors/dinov3-s-b-l.py",
-    "../_base_/datasets/ade20k_512x512.py",
-    "../_base_/schedules/adamw-frozen_40k.py",
-    "../_base_/default_runtime.py",
-]
+# DINOv3 ViT-S, ViT-B, ViT-L, ADE20K, frozen.
+_base_ = ["../_base_/anchors/dinov3-s-b-l.py", "../_base_/recipes/linear_ade20k-frozen.py"]
 model = dict(
-    data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=512,
-        out_indices=_base_.out_indices[-1:],
-        rank=_base_.rank,
-        freeze_anchors=True,
-    ),
-    decode_head=dict(in_channels=_base_.width, num_classes=150),
-    test_cfg=dict(crop_size=(512, 512), stride=(341, 341)),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices[-1:], rank=_base_.rank),
+    decode_head=dict(in_channels=_base_.width),
 )

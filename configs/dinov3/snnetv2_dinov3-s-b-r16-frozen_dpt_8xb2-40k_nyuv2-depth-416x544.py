@@ -1,19 +1,6 @@
-# DINOv3 ViT-S, ViT-B, NYUv2 depth, the labelled set; anchors stay as they are.
-_base_ = [
-    "../_base_/models/depth-dpt.py",
-    "../_base_/anchors/dinov3-s-b.py",
-    "../_base_/datasets/nyuv2-depth_416x544.py",
-    "../_base_/schedules/adamw-frozen_40k.py",
-    "../_base_/default_runtime.py",
-]
+# DINOv3 ViT-S, ViT-B, NYUv2 depth, the labelled set, frozen.
+_base_ = ["../_base_/anchors/dinov3-s-b.py", "../_base_/recipes/dpt_nyuv2-depth-frozen.py"]
 model = dict(
-    data_preprocessor=dict(size=(416, 544)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=(480, 640),  # of the test images, for which FLOPs are counted
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-        freeze_anchors=True,
-    ),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     decode_head=dict(in_channels=_base_.level_widths),
 )

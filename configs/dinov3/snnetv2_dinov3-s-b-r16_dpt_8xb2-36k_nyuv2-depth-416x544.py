@@ -1,18 +1,6 @@
 # DINOv3 ViT-S, ViT-B, NYUv2 depth, the labelled set.
-_base_ = [
-    "../_base_/models/depth-dpt.py",
-    "../_base_/anchors/dinov3-s-b.py",
-    "../_base_/datasets/nyuv2-depth_416x544.py",
-    "../_base_/schedules/adamw-depth_36k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/dinov3-s-b.py", "../_base_/recipes/dpt_nyuv2-depth.py"]
 model = dict(
-    data_preprocessor=dict(size=(416, 544)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=(480, 640),  # of the test images, for which FLOPs are counted
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     decode_head=dict(in_channels=_base_.level_widths),
 )

@@ -1,21 +1,6 @@
 # DINOv3 ViT-S, ViT-B, ADE20K.
-_base_ = [
-    "../_base_/models/upernet.py",
-    "../_base_/anchors/dinov3-s-b.py",
-    "../_base_/datasets/ade20k_896x896.py",
-    "../_base_/schedules/adamw_160k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/dinov3-s-b.py", "../_base_/recipes/upernet_ade20k-896.py"]
 model = dict(
-    data_preprocessor=dict(size=(896, 896)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=896,
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     neck=dict(in_channels=_base_.level_widths),
-    decode_head=dict(num_classes=150),
-    auxiliary_head=dict(num_classes=150),
-    test_cfg=dict(crop_size=(896, 896), stride=(597, 597)),
 )

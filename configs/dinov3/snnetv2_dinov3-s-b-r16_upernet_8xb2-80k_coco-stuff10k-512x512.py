@@ -1,21 +1,6 @@
 # DINOv3 ViT-S, ViT-B, COCO-Stuff-10K.
-_base_ = [
-    "../_base_/models/upernet.py",
-    "../_base_/anchors/dinov3-s-b.py",
-    "../_base_/datasets/coco-stuff10k_512x512.py",
-    "../_base_/schedules/adamw_80k.py",
-    "../_base_/default_runtime.py",
-]
+_base_ = ["../_base_/anchors/dinov3-s-b.py", "../_base_/recipes/upernet_coco-stuff10k.py"]
 model = dict(
-    data_preprocessor=dict(size=(512, 512)),
-    backbone=dict(
-        anchors=_base_.anchors,
-        img_size=512,
-        out_indices=_base_.out_indices,
-        rank=_base_.rank,
-    ),
+    backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     neck=dict(in_channels=_base_.level_widths),
-    decode_head=dict(num_classes=171),
-    auxiliary_head=dict(num_classes=171),
-    test_cfg=dict(crop_size=(512, 512), stride=(341, 341)),
 )

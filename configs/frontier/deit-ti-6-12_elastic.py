@@ -7,5 +7,5 @@ custom_hooks = [
 ]
 test_cfg = dict(stitches="all")
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 1305
-train_cfg = dict(max_iters=1305)
+param_scheduler[1].end = 2611
+train_cfg = dict(max_iters=2611)

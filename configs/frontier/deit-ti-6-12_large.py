@@ -3,5 +3,5 @@ _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[1:]))
 custom_hooks = [dict(type="mmsn.TrainingCostHook")]
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 1000
-train_cfg = dict(max_iters=1000)
+param_scheduler[1].end = 2000
+train_cfg = dict(max_iters=2000)

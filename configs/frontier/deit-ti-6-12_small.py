@@ -3,5 +3,5 @@ _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[:1], out_indices=(5,)))
 custom_hooks = [dict(type="mmsn.TrainingCostHook")]
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 1872
-train_cfg = dict(max_iters=1872)
+param_scheduler[1].end = 3744
+train_cfg = dict(max_iters=3744)

@@ -8,5 +8,5 @@ custom_hooks = [
 ]
 test_cfg = dict(stitches="all")
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 1300
-train_cfg = dict(max_iters=1300)
+param_scheduler[1].end = 2595
+train_cfg = dict(max_iters=2595)

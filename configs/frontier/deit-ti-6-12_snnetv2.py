@@ -7,5 +7,5 @@ custom_hooks = [
 ]
 test_cfg = dict(stitches=[0, 8, 9, 19, 11, 22, 1])  # chosen on held-out images
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 1290
-train_cfg = dict(max_iters=1290)
+param_scheduler[1].end = 2575
+train_cfg = dict(max_iters=2575)

@@ -192,7 +192,7 @@ def _load_mat5(path: str | Path, remedy: str) -> dict[str, Any]:
     _require(path, remedy)
     try:
         content: dict[str, Any] = loadmat(str(path))
-    except (ValueError, NotImplementedError, TypeError, EOFError) as error:
+    except Exception as error:  # damaged bytes raise many kinds in scipy
         raise UserError(f"{path} is not a MATLAB 5 file ({error}); {remedy}") from error
     return content
 

@@ -147,7 +147,7 @@ def _find_lists(source: str | Path) -> Source:
         try:
             root = zipfile.Path(path)
         except zipfile.BadZipFile as error:
-            raise UserError(f"{path} is no complete zip ({error}); download it again") from error
+            raise UserError(f"{path} is not a complete zip ({error}); download it again") from error
     folders = [child for child in root.iterdir() if child.is_dir()]
     for candidate in (root, *folders):
         if (candidate / "nyu_train.txt").is_file():
@@ -161,7 +161,11 @@ def _read_list(path: Source) -> list[tuple[str, str]]:
     """Pairs (image, depth) of a list; the third column, a focal length, is ignored."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; put it next to nyu_train.txt")
-    rows = [line.split() for line in path.read_text().splitlines()]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text ({error}); give the list of image pairs") from error
+    rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row]
     short = [row for row in rows if len(row) < 2]
     if short:

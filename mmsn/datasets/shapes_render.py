@@ -55,7 +55,7 @@ class Scene:
     """Parameters of the generator; the defaults are the built-in dataset.
 
     `difficulty` is the probability that a ground or an object gets a random hue instead of the
-    typical hue of its class (0: color is a strong cue, 1: color is no cue).
+    typical hue of its class (0: color is a strong cue, 1: color is not a cue).
     `objects` and `radius` are inclusive ranges; `noise` is a standard deviation, where white is 1.
     """
 

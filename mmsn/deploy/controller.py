@@ -33,6 +33,7 @@ class _Climb:
     not_before: int = 0
 
     def fall(self, now: int) -> None:
+        # A step that held longer than its wait was right; the fall then has another cause.
         held = now - self.at > self.wait
         self.wait = PATIENCE if held else 2 * self.wait
         self.not_before = now + self.wait
@@ -90,6 +91,7 @@ class LatencyController:
                 raise UserError(f"{text} is not allowed: give {rule}")
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
+        # Invariant: ``stitch`` changes in ``observe`` only: one up, or at most ``max_steps`` down.
         self.slow_down = 1.0
         self._position = max((k for k in range(len(self._ms)) if self._fits(k)), default=0)
         self._observations = 0
@@ -100,10 +102,6 @@ class LatencyController:
         """The id to run next."""
         return self.ids[self._position]
 
-    def expected_ms(self, stitch_id: int) -> float:
-        """What a pass of this stitch should take under the present load."""
-        return self._expected(self.ids.index(stitch_id))
-
     def observe(self, ms: float) -> int:
         """Take in how long a pass of ``stitch`` took; returns the id to run next.
 
@@ -113,12 +111,14 @@ class LatencyController:
         if not 0 < ms < math.inf:
             raise UserError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
         self._observations += 1
+        # Relative to the table, so that what one stitch shows holds for all.
         ratio = ms / self._ms[self._position]
         self.slow_down += self.smoothing * (ratio - self.slow_down)
         if not self._fits(self._position):
             self._descend()
         elif self._may_climb(self._position + 1):
             self._position += 1
+            # The waiting time outlives a climb: it doubles with each fall from this position.
             last = self._climbs.get(self._position)
             wait = last.wait if last else PATIENCE
             self._climbs[self._position] = _Climb(self._observations, self.slow_down, wait)

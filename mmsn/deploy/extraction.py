@@ -63,6 +63,8 @@ def extract(
     check_weights(whole, state)  # first: below, what the smaller network lacks would go unnoticed
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
     network = build(smaller, "meta")
+    # By name: blocks keep their indices in a smaller network. Stitching layers are replaced below,
+    # because W alone is not the layer.
     weights = {name: state[name].detach() for name in network.state_dict()}
     for key in network.backbone.layer_keys:
         name = f"backbone.stitching_layers.{layer_name(key)}."
@@ -100,6 +102,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
         spec.out_indices = [backbone.out_indices[level] for level in levels]
         heads = model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]
         heads = [*heads, *([model.depth_head] if "depth_head" in model else [])]
+        # A neck sees all levels that are left and gives its own, which keep their numbers.
         for head in heads if "neck" not in model else ():
             head.in_index = _renumbered(head.get("in_index", -1), levels, backbone.train_levels)
 

@@ -33,7 +33,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Data and loops of the config that are mmsn's own are left out.
 
     Raises:
-        UserError: more than an anchor, or one that is no plain timm ViT in this model.
+        UserError: more than an anchor, or one that is not a plain timm ViT in this model.
     """
     network = build(config, "meta")
     backbone: StitchedViT = network.backbone
@@ -121,6 +121,12 @@ def _leave_out_mmsn(config: Config) -> None:
             config[name] = dict(type=loop)
     hooks = config.get("custom_hooks", [])
     config.custom_hooks = [h for h in hooks if not str(h.get("type")).startswith("mmsn.")]
+    defaults = config.get("default_hooks", {})
+    for name, hook in list(defaults.items()):
+        if hook.get("type") == "mmsn.AtomicCheckpointHook":  # takes the options of mmengine's own
+            hook.type = "CheckpointHook"
+        elif str(hook.get("type")).startswith("mmsn."):
+            defaults.pop(name)
     for split in ("train", "val", "test"):
         if "mmsn." in str(config.get(f"{split}_dataloader", "")):
             for part in ("dataloader", "cfg", "evaluator"):

@@ -11,6 +11,7 @@ from mmsn.engine.hooks import (
     TrainingCostHook,
 )
 from mmsn.engine.initialize import solve_stitching_layers
+from mmsn.engine.layer_decay import LayerDecayOptimizerConstructor
 from mmsn.engine.loops import ParetoValLoop
 from mmsn.engine.pareto import ParetoTestLoop
 
@@ -20,6 +21,7 @@ __all__ = [
     "FLOPsConstrainedSamplingHook",
     "FiniteHook",
     "LabelHook",
+    "LayerDecayOptimizerConstructor",
     "ParetoTestLoop",
     "ParetoValLoop",
     "RankCheckHook",

@@ -12,6 +12,7 @@ def optim_wrappers(optim_wrapper: Any) -> list[Any]:
 
 def is_accumulating(optim_wrapper: Any) -> bool:
     """Whether gradients are held that no optimizer step has used yet."""
+    # After an iteration, ``should_update`` tells whether that iteration ended a step.
     return any(
         wrapper._accumulative_counts > 1 and not wrapper.should_update()
         for wrapper in optim_wrappers(optim_wrapper)

@@ -25,6 +25,7 @@ from torch import nn
 
 from mmsn.errors import UserError
 from mmsn.files import write_bytes
+from mmsn.state_dict import digest_of
 
 # By stitch id: the results of each metric, one entry per image, as mmengine's metrics keep them.
 Results = dict[int, list[list[Any]]]
@@ -43,6 +44,7 @@ class ChunkStore:
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any], rank: int = 0) -> None:
+        # ``default=str``: paths and config objects only have to differ where their text does.
         text = json.dumps(identity, sort_keys=True, default=str)
         self.root = root
         self.folder = root / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -53,6 +55,7 @@ class ChunkStore:
 
     def load(self, stitches: Collection[int]) -> list[Results]:
         """All whole chunks from the first on, in order; a damaged one and what follows are left."""
+        # Only an unbroken row of chunks can be used: the loop resumes at one batch number.
         chunks: list[Results] = []
         while (path := self._path(len(chunks))).is_file():
             results = self._read(path, len(chunks))
@@ -97,11 +100,12 @@ class ChunkStore:
         buffer = io.BytesIO()
         chunk = dict(folder=self.folder.name, rank=self.rank, number=number, results=results)
         torch.save(chunk, buffer)
+        # Found out now, not when an interrupted run wants to continue.
         try:
             torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
         except pickle.UnpicklingError as error:
             raise UserError(
-                "a metric keeps results that are no plain data (tensors, arrays, numbers, text), "
+                "a metric keeps results that are not plain data (tensors, arrays, numbers, text), "
                 f"so they cannot be saved as it goes: set chunk=0 ({str(error).splitlines()[0]})"
             ) from None
         payload = buffer.getvalue()
@@ -114,8 +118,8 @@ class ChunkStore:
     def remove(self) -> None:
         """Forget all unfinished evaluations, once a report is written.
 
-        Those of other identities go, too: they were of an older state of the checkpoint, the
-        config or the data, and nobody else would ever remove them.
+        Those of other identities go, too: they belong to an older state of the checkpoint, the
+        config or the data, and nothing else would ever remove them.
         """
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -167,13 +171,8 @@ class FolderLock:
 
 def fingerprint_of_model(model: nn.Module) -> str:
     """Hash of all weights and buffers, by name."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        if isinstance(value, torch.Tensor):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            digest.update(content.numpy().data)
-    return digest.hexdigest()
+    state = model.state_dict()  # may hold more than tensors
+    return digest_of({k: v for k, v in state.items() if isinstance(v, torch.Tensor)})
 
 
 def fingerprint_of_data(dataset: Any) -> str:

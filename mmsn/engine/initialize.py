@@ -45,11 +45,13 @@ def solve_stitching_layers(
             f"a backbone with stitches {space.ids} alone lacks blocks that least squares needs: "
             "solve the stitching layers with all stitches, then extract these"
         )
+    # One Gram matrix per position serves the layers of both directions.
     positions = sorted({(min(key.source, key.target), key.unit) for key in keys})
     grams = {
         (pair, unit): GramAccumulator(backbone.anchor(pair).dim, backbone.anchor(pair + 1).dim)
         for pair, unit in positions
     }
+    # The blocks of each anchor after which tokens are needed: every anchor runs once per batch.
     taps: list[set[int]] = [set() for _ in space.depths]
     for pair, unit in positions:
         for anchor in (pair, pair + 1):
@@ -69,7 +71,7 @@ def solve_stitching_layers(
                 small, large = (space.unit_end(a, pair, unit) for a in (pair, pair + 1))
                 try:
                     gram.update(outputs[pair][small], outputs[pair + 1][large])
-                except ValueError as error:
+                except UserError as error:
                     raise UserError(
                         f"initialization batch {number}: {error}, after block {small} of anchor "
                         f"{pair} (source) and block {large} of anchor {pair + 1} (target): check "

@@ -1,4 +1,4 @@
-"""Evaluation of stitches that were asked for by name, never whichever one is left over.
+"""Evaluation of stitches that are named explicitly, whatever stitch training ran last.
 
 Here are the parts that validation and test share, and ``ParetoValLoop``, which evaluates a few
 stitches during training. ``ParetoTestLoop`` is in ``pareto.py``.
@@ -31,6 +31,7 @@ from mmsn.errors import UserError
 from mmsn.evaluation.iou import BatchLabels
 from mmsn.models import stitched_backbone
 from mmsn.models.complexity import unwrap
+from mmsn.models.head_sharing import LevelMemo, level_modules
 from mmsn.models.label_prediction import LabelStep, predicts_like_mmseg
 from mmsn.registry import LOOPS
 from mmsn.stitching import resolve
@@ -126,6 +127,7 @@ class StitchLoop(BaseLoop):
     fp16: bool
     stitches: StitchNames
     _trie: Trie
+    _memo: LevelMemo
 
     def prepare(self, budgets: Sequence[str] = ()) -> None:
         """Give the loop its stitches and one evaluator for each, when it runs for the first time.
@@ -145,7 +147,14 @@ class StitchLoop(BaseLoop):
                 "'all', 'anchors' or ids"
             )
         self.evaluator = StitchEvaluators(self.evaluator, dict.fromkeys(ids))
-        self._trie = menu.backbone.trie(self.evaluator.by_id)
+        self.plan(self.evaluator.by_id)
+
+    def plan(self, ids: Iterable[int]) -> None:
+        """Find out once what these stitches share, in the backbone and in neck and heads."""
+        model = self.runner.model
+        self._trie = stitched_backbone(model).trie(ids)
+        levels = self._trie.shared_levels()
+        self._memo = LevelMemo(level_modules(model, levels) if levels else ())
 
     def run_batch(self, data_batch: Any, step: Callable[[Any], Any]) -> Any:
         """Run every stitch on one batch; the last one's outputs go to the hooks.
@@ -154,11 +163,12 @@ class StitchLoop(BaseLoop):
         """
         model, backbone = self.runner.model, stitched_backbone(self.runner.model)
         passes, labels = backbone.share_prefixes(self._trie), BatchLabels()
-        with autocast(enabled=self.fp16):
+        with autocast(enabled=self.fp16), self._memo.share():
             predict: Callable[[], Any] = partial(step, data_batch)
             if self._wants_labels_only():
                 predict = LabelStep(unwrap(model), data_batch)
             for stitch_id in self._trie.order:
+                self._memo.begin()
                 with backbone.use_stitch(stitch_id, passes):
                     outputs = predict()
                 samples = [_as_dict(output) for output in outputs]
@@ -167,7 +177,7 @@ class StitchLoop(BaseLoop):
         return outputs
 
     def _wants_labels_only(self) -> bool:
-        """Does nothing here read ``seg_logits``, or change how the model predicts?"""
+        """Whether nothing here reads ``seg_logits`` or changes how the model predicts."""
         model = self.runner.model
         metrics = next(iter(self.evaluator.by_id.values())).metrics
         return (
@@ -183,7 +193,7 @@ _READ_LABELS_ONLY = (IoUMetric, CityscapesMetric)
 
 
 def _reads_outputs(hook: Hook) -> bool:
-    """May this hook look into what the model predicted?"""
+    """Whether this hook may read the model's predictions."""
     if isinstance(hook, SegVisualizationHook):
         return bool(hook.draw)
     if type(hook).__module__.startswith(("mmengine.", "mmsn.")):

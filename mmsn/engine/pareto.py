@@ -54,7 +54,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         latency: which stitches to time on this machine afterwards: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
-            keeps nothing, for metrics whose results are no plain data.
+            keeps nothing, for metrics whose results are not plain data.
         kwargs: as ``TestLoop``.
     """
 
@@ -91,6 +91,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
             Path(self.runner.work_dir) / "partial", self._identity(), get_rank()
         )
         chunks = self._store.load(self.evaluator.by_id)
+        # Results go where metrics keep them, as if these images had just been evaluated.
         for results in chunks:
             for stitch, per_metric in results.items():
                 metrics = self.evaluator.by_id[stitch].metrics
@@ -98,7 +99,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
                     metric.results.extend(entries)
         self._batches_per_chunk = max(1, self.chunk // (self.dataloader.batch_size or 1))
         self._batches_done = min(len(chunks) * self._batches_per_chunk, len(self.dataloader))
-        self._saved = self._counts()
+        self._saved = self._counts()  # of results per metric that are on disk
         if chunks:
             self.runner.logger.info(
                 f"Continuing after {len(chunks)} chunks of {self._batches_per_chunk} batches"
@@ -136,7 +137,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         self._store.remove()  # on every rank: it may have a disk of its own
         barrier()
         if self.report_path is not None and self.latency != "none":
-            self._time(self.report_path)  # after the barrier: nobody waits for it
+            self._time(self.report_path)  # after the barrier: no rank waits for it
         return flat
 
     @torch.no_grad()
@@ -172,7 +173,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         batch = (self.dataloader.batch_size or 1) * get_world_size()
         images = min(of_images, chunks * self._batches_per_chunk * batch)
         try:
-            with quiet():
+            with quiet():  # tables per class and stitch, after every chunk
                 so_far = {i: metrics_so_far(e) for i, e in self.evaluator.by_id.items()}
         except Exception as error:  # of any metric, which may need all images
             self.runner.logger.info(f"No figures yet: {type(error).__name__}: {error}")

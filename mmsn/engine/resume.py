@@ -7,6 +7,7 @@ the checksums in the file decide, and an older whole file stands in for a damage
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +21,15 @@ from mmsn.state_dict import find_damage
 
 def damage_of(path: Path) -> str | None:
     """Why a training cannot continue from this file, as far as its bytes show; None if it can."""
-    if path.is_dir():  # sharded by DeepSpeed; it has checks of its own
+    # os.path, because pathlib raises for names that are too long
+    if os.path.isdir(path):  # sharded by DeepSpeed; it has checks of its own
         return None
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "it is not there"
     with open(path, "rb") as file:
         start = file.read(2)
     if start not in (b"", b"PK"):  # for example zeros after a power cut
-        return "it is no archive of torch.save"
+        return "it is not an archive of torch.save"
     return find_damage(path)
 
 
@@ -51,6 +53,8 @@ def latest_checkpoint(
     Raises:
         UserError: checkpoints were saved, and none of them is whole.
     """
+    # (path, fault). Rank 0 looks, and a fault is raised on every rank: if it alone raised, the
+    # others would wait for it forever.
     answer: list[str | None] = [None, None]
     if is_main_process():
         try:
@@ -75,7 +79,8 @@ def _find(work_dir: Path, template: str, folder: Path) -> str | None:
                     level=logging.WARNING,
                 )
             return str(path)
-        faults.append(f"checkpoint {str(path)!r} is no good ({damage})")
+        faults.append(f"checkpoint {str(path)!r} is damaged ({damage})")
+    # A pointer without any file to try: checkpoints were saved here and are gone.
     pointer = work_dir / "last_checkpoint"
     if not faults and pointer.is_file():
         faults.append(f"{str(pointer)!r} is empty, and there is no checkpoint beside it")
@@ -89,6 +94,7 @@ def _find(work_dir: Path, template: str, folder: Path) -> str | None:
 
 def _candidates(work_dir: Path, template: str, folder: Path) -> Iterator[Path]:
     """Checkpoints to try, best first: the one named last, then older ones, then the rest."""
+    # The template is text, not a pattern: only its ``{}`` stands for digits.
     named = _named(work_dir, folder)
     pattern = re.compile(re.escape(template).replace(r"\{\}", r"(\d+)"))
     steps = {}
@@ -112,7 +118,7 @@ def _named(work_dir: Path, folder: Path) -> Path | None:
         text = (work_dir / "last_checkpoint").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    if "\0" in text or Path(text).name in ("", ".."):
+    if Path(text).name in ("", ".."):
         return None
     inside = folder / Path(text).name
-    return inside if inside.exists() or not Path(text).exists() else Path(text)
+    return inside if os.path.exists(inside) or not os.path.exists(text) else Path(text)

@@ -1,4 +1,4 @@
-"""From the metrics of a run to its report, and how an earlier report is kept."""
+"""The report of a run, made from its metrics; an earlier report is kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mmsn.models import segmentor_macs, segmentor_params, stitched_backbone
 
 
 def metrics_so_far(evaluator: Any) -> dict[str, float]:
-    """What the metrics say of this rank's images until now."""
+    """Metrics over the images that this rank has evaluated so far."""
     values: dict[str, float] = {}
     for metric in evaluator.metrics:
         prefix = f"{metric.prefix}/" if metric.prefix else ""
+        # A copy: the run goes on, and a metric may consume the list that it is given.
         computed = metric.compute_metrics(list(metric.results))
         values |= {f"{prefix}{name}": value for name, value in computed.items()}
     return values
@@ -56,6 +57,7 @@ def make_report(
             macs=macs[i],
             params=params[i],
             metrics=scalars(metrics),
+            # A metric may count other classes than the dataset names; then no value has a name.
             class_iou=ious if ious and len(ious) == len(classes) else None,
         )
         for i, metrics in results.items()

@@ -1,4 +1,4 @@
-"""What a prediction without a network reaches: the floor that every result must clear."""
+"""Metrics of predictions without a network: a lower bound for every result."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the stitches of a report are worth together: their frontier, and one number per curve.
+"""The Pareto frontier of a report's stitches, and one number per curve.
 
 Every function here knows which metrics are better when lower. Stitches whose metric is not finite
-take no part anywhere.
+are ignored everywhere.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ Budgets = tuple[float, float]
 def frontier(
     results: Sequence[StitchResult], metric: str, axis: Axis = "macs"
 ) -> list[StitchResult]:
-    """The stitches that no cheaper one reaches in this metric, from smallest to largest.
+    """The stitches whose metric no cheaper stitch reaches, from smallest to largest.
 
-    On the latency axis, stitches without a latency take no part.
+    On the latency axis, stitches without a latency are ignored.
     """
     sign = _sign(metric)
     priced = [(cost, r) for r in results if (cost := r.cost(axis)) is not None]
     priced = [(cost, r) for cost, r in priced if math.isfinite(r.metrics[metric])]
+    # Of equal costs the best comes first, so the others fail the comparison; ids make the choice
+    # among equals the same in every run.
     best: list[StitchResult] = []
     for _, result in sorted(priced, key=lambda p: (p[0], -sign * p[1].metrics[metric], p[1].id)):
         if not best or sign * result.metrics[metric] > sign * best[-1].metrics[metric]:
@@ -45,6 +47,7 @@ def hypervolume(
     best = [r for r in frontier(results, metric) if r.macs <= max_macs]
     if not best:
         return 0.0
+    # Each stitch is the best from its own cost up to that of the next one.
     edges = [r.macs for r in best[1:]] + [max_macs]
     return sum(
         (edge - r.macs) / 1e9 * max(0.0, _sign(metric) * (r.metrics[metric] - worst))
@@ -84,21 +87,10 @@ def common_budgets(reports: Sequence[ParetoReport], metric: str) -> Budgets | No
         if not best:
             return None
         starts.append(best[0].macs)
+    # An anchor may have no finite metric, so the first stitch with one can be more expensive.
     low = max([low for low, _ in ranges] + starts, default=0)
     high = max((high for _, high in ranges), default=0)
     return (low, high) if low < high else None
-
-
-def best_within(results: Sequence[StitchResult], metric: str, macs: float) -> float:
-    """The best metric among the stitches that cost at most ``macs``.
-
-    Raises:
-        UserError: nothing is affordable.
-    """
-    affordable = [r for r in frontier(results, metric) if r.macs <= macs]
-    if not affordable:
-        raise _nothing_affordable(frontier(results, metric), metric, macs)
-    return affordable[-1].metrics[metric]
 
 
 def mean_best_within_budget(
@@ -134,7 +126,7 @@ def mean_best_within_budget(
 
 
 def line_between(points: Iterable[tuple[float, float]], budgets: Budgets | None = None) -> float:
-    """The same number for straight lines between networks trained alone: what a curve must beat.
+    """The same number for straight lines between networks trained alone, a baseline for curves.
 
     It is the mean over budgets of the line through the points. The line gives a budget between two
     networks a metric that no network reaches, so it is stricter than a step function of them.
@@ -167,6 +159,7 @@ def line_between(points: Iterable[tuple[float, float]], budgets: Budgets | None 
                 return (1 - share) * y0 + share * y1
         return line[-1][1]
 
+    # Between two knots the line is straight, so the trapezoidal rule is exact.
     knots = [low, *(macs for macs, _ in line if low < macs < high), high]
     return math.fsum(
         (height(a) / 2 + height(b) / 2) * ((b - a) / (high - low)) for a, b in pairwise(knots)

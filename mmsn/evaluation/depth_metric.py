@@ -29,7 +29,7 @@ def depth_errors(prediction: Tensor, truth: Tensor) -> tuple[float, ...]:
     - log10: mean of abs(lg p - lg g)
     - silog: 100 times the standard deviation of d, which a common factor of all p does not change
 
-    A prediction that is not a number makes all of them so: it is never counted as a mere miss.
+    A NaN in the prediction makes all of them NaN; it does not just count as a miss.
     """
     p, g = prediction.double(), truth.double()
     if torch.isnan(p).any():
@@ -53,8 +53,8 @@ class DepthMetric(BaseMetric):
     """Depth metrics; see `depth_errors` for what each one is.
 
     Each image's figures are computed alone and then averaged over the images, so that every image
-    counts the same however many valid pixels it has. That is the field's habit: an RMSE of NYUv2
-    is a mean of roots, and less than the root over all pixels.
+    counts the same however many valid pixels it has. This is the convention of the field: an RMSE
+    of NYUv2 is a mean of roots, and less than the root over all pixels.
 
     Valid pixels have ``min_depth < truth < max_depth``, which leaves out 0, NaN and inf.
     Predictions are clamped to ``[min_depth, max_depth]``. A prediction of NaN at a valid pixel
@@ -128,6 +128,7 @@ class DepthMetric(BaseMetric):
         valid = self.valid(truth)
         if not valid.any():
             return ()
+        # Clamping keeps NaN. In float64, because the variance of logarithms cancels.
         prediction = prediction.masked_select(valid).double()
         return depth_errors(
             prediction.clamp(self.min_depth, self.max_depth), truth.masked_select(valid)
@@ -151,5 +152,6 @@ class DepthMetric(BaseMetric):
             )
         if not scored:
             return dict.fromkeys(DEPTH_METRICS, math.nan)
+        # Over images, not pixels; an empty entry is an image without a valid pixel.
         means = torch.tensor(scored, dtype=torch.float64).mean(0).tolist()
         return dict(zip(DEPTH_METRICS, means, strict=True))

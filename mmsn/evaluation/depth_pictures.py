@@ -52,7 +52,7 @@ def predict_depth(
             (output,) = model.test_step(pseudo_collate([sample]))
         if "pred_depth_map" not in output:
             raise UserError(f"{type(model).__name__} predicts no depth; give a config that does")
-        metric.results.clear()
+        metric.results.clear()  # the figures of this prediction alone
         metric.process({}, [output.to_dict()])
         found.append(
             Prediction(
@@ -94,6 +94,7 @@ def draw_depth(
     low = min(np.nanmin(known), np.nanpercentile(predicted, 100 - PERCENTILE))
     high = max(np.nanmax(known), np.nanpercentile(predicted, PERCENTILE))
     worst = max(np.nanpercentile(e, PERCENTILE) for e in errors)
+    # Never empty, also for a constant map or a perfect prediction.
     depth_scale = dict(cmap=_colors(DEPTH_COLORS), vmin=low, vmax=max(high, low + 0.01))
     error_scale = dict(cmap=_colors(ERROR_COLORS), vmin=0, vmax=max(worst, 0.01))
 

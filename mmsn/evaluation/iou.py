@@ -36,7 +36,7 @@ class LabelSide:
         self.classes, self.shape = classes, labels.shape
         labels = labels.long()
         known = (labels >= 0) & (labels < classes) & (labels != ignore_index)
-        # Two more rows: ignored pixels, and labels that are no class. Predictions there count as
+        # Two more rows: ignored pixels, and labels that are not a class. Predictions there count as
         # predicted, as in mmseg, but match nothing.
         rows = labels.where(known, (labels != ignore_index).long() + classes)
         self._rows = rows.flatten() * classes
@@ -50,6 +50,7 @@ class LabelSide:
         """
         n = self.classes
         pairs = self._rows + prediction.flatten().long()
+        # Rows are labels, columns predictions; row n holds the ignored pixels.
         counts = torch.bincount(pairs, minlength=(n + 2) * n).view(n + 2, n)
         intersection = counts[:n].diagonal().float().cpu()
         predicted = (counts.sum(dim=0) - counts[n]).float().cpu()
@@ -70,6 +71,7 @@ class BatchLabels:
             return
         classes, ignored = len(metric.dataset_meta["classes"]), metric.ignore_index
         found = [self._areas(i, s, classes, ignored) for i, s in enumerate(samples)]
+        # All or nothing: the metric must not receive a part of the batch twice.
         if any(areas is None for areas in found):
             metric.process(data_batch, samples)
         else:
@@ -78,6 +80,7 @@ class BatchLabels:
     def _areas(self, index: int, sample: dict, classes: int, ignored: int) -> Areas | None:
         """None where mmseg's own counting is not that of pixels."""
         prediction = sample["pred_sem_seg"]["data"].squeeze()
+        # Metrics may differ in what they ignore, so labels are kept per metric's settings.
         key = index, classes, ignored
         if key not in self._sides:
             labels = sample["gt_sem_seg"]["data"].squeeze().to(prediction.device)
@@ -90,7 +93,7 @@ class BatchLabels:
 
 
 def counts_areas(metric: BaseMetric) -> bool:
-    """Is this mmseg's ``IoUMetric`` itself, which only counts?"""
+    """Whether this is mmseg's ``IoUMetric`` itself, which only counts."""
     return (
         type(metric) is IoUMetric
         and getattr(metric.process, "__func__", None) is _PROCESS

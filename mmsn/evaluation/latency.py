@@ -1,8 +1,8 @@
-"""How long each stitch takes on this machine, and the table of it that is refused on another.
+"""How long each stitch takes on this machine, as a table that is refused on another machine.
 
-Passes of different stitches are interleaved, so that a machine that slows down meanwhile slows all
-of them alike. What is timed is backbone, neck and decode head on random pixels; reading images and
-resizing the prediction are not.
+Passes of different stitches are interleaved, so that a machine that slows down affects all of them
+equally. Backbone, neck and decode head are timed on random pixels; reading images and resizing the
+prediction are not.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class LatencyTable(JsonFile):
         force: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        """Is this a table of this model, measured as it runs now?
+        """Refuse a table of another model, or one measured with another setting.
 
         Args:
             model: the segmentor; call this inside ``torch.autocast`` if it will run there.
@@ -112,6 +112,7 @@ class LatencyTable(JsonFile):
         Raises:
             UserError: what is different.
         """
+        # FLOPs tell models apart without their weights, on which times do not depend.
         macs = segmentor_macs(model, self.image_size)
         wrong = [s for s in self.stitches if macs.get(s.id) != s.macs]
         if wrong:
@@ -190,8 +191,10 @@ def measure_latency(
     device = next(model.parameters()).device
     half = half_precision(device)
     dtype = next(model.parameters()).dtype
+    # A generator of its own: timing in the middle of a run must not change later random numbers.
     own_random = torch.Generator().manual_seed(0)
     image = torch.randn(batch_size, 3, *image_size, generator=own_random).to(device, dtype)
+    # Per module: ``train(True)`` afterwards would also switch on parts that were frozen.
     modes = {module: module.training for module in model.modules()}
     model.eval()
 
@@ -218,7 +221,7 @@ def half_precision(device: torch.device) -> torch.dtype:
 
 
 def latency_setting(device: torch.device, dtype: torch.dtype, batch_size: int) -> LatencySetting:
-    """What latencies that are measured here and now are good for."""
+    """The setting of latencies that are measured here and now."""
     return LatencySetting(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         dtype=str(dtype).removeprefix("torch."),
@@ -240,7 +243,7 @@ def time_interleaved(
     order = random.Random(0)
     for number in range(warm_up + repeats):
         for name in order.sample(names, len(names)):
-            _wait(device)
+            _wait(device)  # kernels run asynchronously; none may be left from the pass before
             start = time.perf_counter()
             passes[name]()
             _wait(device)
@@ -252,7 +255,7 @@ def time_interleaved(
 
 
 def disagreements(times: Mapping[Name, Sequence[float]]) -> dict[Name, tuple[float, float]]:
-    """What took longer in one half of its passes than in the other, by more than ``TOLERANCE``.
+    """Calls whose median differs between the two halves of their passes by over ``TOLERANCE``.
 
     The halves are two measurements of the same thing. If their medians differ, the load of the
     machine has changed meanwhile, and the figures depend on when they were taken.
@@ -288,7 +291,7 @@ def _warn(found: Mapping[Name, tuple[float, float]]) -> None:
 
 
 def _processor() -> str:
-    """The CPU by name: Linux says it in a file, elsewhere Python knows only the architecture."""
+    """The CPU's name, from /proc/cpuinfo on Linux; elsewhere Python knows only the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

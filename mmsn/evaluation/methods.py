@@ -1,21 +1,21 @@
-"""Several methods on one family of anchors: reports grouped from files, and their table.
+"""Several methods on one family of anchors: reports grouped from files, and their numbers.
 
 A folder holds one report per file, named ``FAMILY_METHOD_SEED.json``. The methods ``small`` and
-``large`` are the anchors trained alone, with one result each; every other method is a curve. The
-picture is drawn by ``methods_plot``.
+``large`` are the anchors trained alone, with one result each; every other method is a curve. They
+are shown by ``methods_table``, ``methods_plot`` and ``methods_page``.
 """
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmsn.errors import UserError
 from mmsn.evaluation.curve import Budgets, frontier, line_between, mean_best_within_budget
-from mmsn.evaluation.metric_names import lower_is_better, metric_label, shown
+from mmsn.evaluation.metric_names import shown
 from mmsn.evaluation.report import ParetoReport, StitchResult
 from mmsn.stitching.sampling import budget_groups, count_units, default_step
 
@@ -80,6 +80,7 @@ class Family:
             UserError: reports of other image sizes or images, unfinished ones, one without the
                 metric or without a finite value of it, or an anchor alone with several results.
         """
+        # Checked all at once, before anything is drawn: every report against the first.
         runs = {method: runs[method] for method in sorted(runs, key=_rank)}
         every = [(f"{name}_{m}_{s}", r) for m, by_seed in runs.items() for s, r in by_seed.items()]
         first, metric = every[0][1], metric or every[0][1].default_metric()
@@ -88,7 +89,7 @@ class Family:
                 if getattr(report, what) != getattr(first, what):
                     raise UserError(
                         f"{file} has {what} {getattr(report, what)}, {every[0][0]} has "
-                        f"{getattr(first, what)}: test all methods of a family alike"
+                        f"{getattr(first, what)}: test all methods of a family with one setting"
                     )
             if report.images < report.of_images:
                 raise UserError(
@@ -124,7 +125,9 @@ class Family:
         return results[0].macs, Spread(tuple(r.metrics[self.metric] for r in results))
 
     def line(self) -> Spread | None:
-        """The number of the straight line between the anchors alone, for each seed of both."""
+        """Mean of the straight line between the anchors trained alone, for each seed of both."""
+        # Paired by seed, so that the spread is one of whole repetitions; a seed that one of the
+        # anchors lacks is left out.
         small, large = (self.runs.get(method, {}) for method in ALONE)
         seeds = sorted(small.keys() & large.keys())
         if not seeds or self.budgets is None:
@@ -137,7 +140,7 @@ class Family:
         return Spread(tuple(values))
 
     def mean_best(self, method: str) -> Spread:
-        """The number of a method's curve; see ``mean_best_within_budget``."""
+        """Mean best metric of a method's curve; see ``mean_best_within_budget``."""
         return self._over_seeds(
             method, lambda results: mean_best_within_budget(results, self.metric, self.budgets)
         )
@@ -154,16 +157,16 @@ class Family:
     def groups(self) -> list[tuple[Budgets, dict[str, Spread]]]:
         """The best of each method in each budget group, with the group's lowest and highest MACs.
 
-        Groups are those of the sampling, over the networks of all methods: costs that differ by
-        less than a third of a unit of the large anchor. A method that has no network in a group, in
-        one seed or more, is left out of it.
+        The networks of all methods are grouped as for sampling: costs in a group differ by less
+        than a third of a unit of the large anchor. A method that lacks a network of a group in
+        any seed is left out of that group.
         """
         reports = [r for method in self.curves for r in self.runs[method].values()]
         costs = sorted({s.macs for report in reports for s in report.stitches})
         if len(costs) < 2:
             return []
         units = min(count_units(seg for s in r.stitches for seg in s.segments) for r in reports)
-        macs = dict(enumerate(costs))
+        macs = dict(enumerate(costs))  # positions stand in for ids, which repeat between methods
         found: list[tuple[Budgets, dict[str, Spread]]] = []
         for group in budget_groups(macs, default_step(macs, units)):
             low, high = macs[group[0]], macs[group[-1]]
@@ -177,71 +180,6 @@ class Family:
                     best[method] = Spread(tuple(b[-1].metrics[self.metric] for b in inside))
             found.append(((low, high), best))
         return found
-
-    def markdown(self) -> str:
-        """Two tables: methods by their number, and the best of each budget group."""
-        rows = [
-            ["method", "seeds", "small end", "large end", "mean best", "training", "images"],
-            ["---", *["---:"] * 6],
-        ]
-        for method in ALONE:
-            if (point := self.alone(method)) is not None:
-                ends = [str(point[1]), ""] if method == "small" else ["", str(point[1])]
-                rows.append([*self._start(method), *ends, "", *self._training(method)])
-        if (line := self.line()) is not None:
-            rows.append(["straight line between them", *["", "", ""], str(line), "", ""])
-        for method in self.curves:
-            ends = [str(self.end(method, most_expensive)) for most_expensive in (False, True)]
-            mean = [str(self.mean_best(method))]
-            rows.append([*self._start(method), *ends, *mean, *self._training(method)])
-        text = [_table(rows), "", self._notes(), ""]
-        groups = self.groups()
-        if groups:
-            rows = [
-                ["GFLOPs", *(title(method) for method in self.curves)],
-                ["---", *["---:"] * len(self.curves)],
-            ]
-            for (low, high), best in groups:
-                cells = [
-                    f"**{best[m]}**" if m == self._best(best) else str(best.get(m, "-"))
-                    for m in self.curves
-                ]
-                rows.append([_span(low, high), *cells])
-            text += [f"Best {metric_label(self.metric)} in each budget group:", "", _table(rows)]
-        return "\n".join(text) + "\n"
-
-    def _best(self, best: dict[str, Spread]) -> str | None:
-        pick = min if lower_is_better(self.metric) else max
-        return pick(best, key=lambda method: best[method].mean) if best else None
-
-    def _start(self, method: str) -> list[str]:
-        return [title(method), str(len(self.runs[method]))]
-
-    def _training(self, method: str) -> list[str]:
-        known = [r.training for r in self.runs[method].values() if r.training]
-        macs = [t.train_macs for t in known if t.train_macs]
-        images = [t.images_seen for t in known if t.images_seen]
-        return [
-            _prefixed(statistics.fmean(macs)) if macs else "-",
-            f"{round(statistics.fmean(images)):,}" if images else "-",
-        ]
-
-    def _notes(self) -> str:
-        first = next(iter(next(iter(self.runs.values())).values()))
-        notes = [
-            f"Metric: {metric_label(self.metric)}, on {first.of_images} images. FLOPs are "
-            f"multiply-accumulates at {first.image_size[0]}x{first.image_size[1]}; training: "
-            "those of all forward and backward passes (T: 10^12, P: 10^15, E: 10^18)."
-        ]
-        if self.budgets is not None:
-            low, high = (macs / 1e9 for macs in self.budgets)
-            notes.append(
-                "Small and large end: a method's cheapest and most expensive network. Mean best: "
-                f"the mean over all budgets from {low:.4g} to {high:.4g} GFLOPs of the best "
-                f"{self.metric} within the budget."
-            )
-        notes.append("± is the spread between seeds: largest minus smallest.")
-        return " ".join(notes)
 
     def _over_seeds(self, method: str, value: Callable[[Sequence[StitchResult]], float]) -> Spread:
         return Spread(tuple(value(r.stitches) for r in self.runs[method].values()))
@@ -294,19 +232,3 @@ def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | N
     low = max(frontier(report.stitches, metric)[0].macs for report in [*curves, *small])
     high = max(s.macs for by_seed in runs.values() for r in by_seed.values() for s in r.stitches)
     return (low, high) if low < high else None
-
-
-def _span(low: float, high: float) -> str:
-    ends = [f"{macs / 1e9:.3g}" for macs in (low, high)]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _prefixed(macs: float) -> str:
-    for factor, prefix in ((1e18, "E"), (1e15, "P")):
-        if macs >= factor:
-            return f"{macs / factor:.3g} {prefix}"
-    return f"{macs / 1e12:.3g} T"
-
-
-def _table(rows: Iterable[Iterable[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

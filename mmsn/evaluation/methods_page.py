@@ -9,6 +9,7 @@ from pathlib import Path
 from mmsn.errors import UserError
 from mmsn.evaluation.methods import TITLES, Family, load_families
 from mmsn.evaluation.methods_plot import plot_methods
+from mmsn.evaluation.methods_table import methods_markdown
 from mmsn.files import write_text
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
@@ -19,21 +20,21 @@ def write_methods(
 ) -> list[Path]:
     """Compare the methods of each family; returns the files written.
 
-    ``frontier_FAMILY.png`` shows the known methods, and ``frontier_FAMILY_parts.png`` ours beside
-    all further ones. A page that exists keeps what is outside of the two marker lines.
+    ``frontier_FAMILY.png`` shows the known methods, ``frontier_FAMILY_parts.png`` ours and all
+    further ones. A page that exists keeps what is outside of the two marker lines.
 
     Args:
         folder: of reports named ``FAMILY_METHOD_SEED.json``.
         page: Markdown file.
         images: folder of the pictures.
-        metric: by default the own choice of each family's first report.
+        metric: by default that of each family's first report.
 
     Raises:
         UserError: reports that do not compare, or a page without the marker lines. Nothing is
             written then.
     """
     families, page, images = load_families(folder, metric), Path(page), Path(images)
-    before, after = _around(page)
+    before, after = _around(page)  # before anything is written: the page may be refused
     written, sections = [], []
     for family in families:
         sections.append(f"## {family.name}\n")
@@ -43,7 +44,7 @@ def write_methods(
             link = Path(os.path.relpath(path, page.parent)).as_posix()
             sections.append(f"![{family.name}: best {family.metric} within the budget]({link})\n")
             written.append(path)
-        sections.append(family.markdown())
+        sections.append(methods_markdown(family))
     write_text(page, before + "\n".join([BEGIN, "", *sections, END]) + after)
     return [*written, page]
 

@@ -1,4 +1,4 @@
-"""What is known of a metric by its name: its direction, its unit, how its values are printed."""
+"""What a metric's name implies: its direction, its unit, how its values are printed."""
 
 from __future__ import annotations
 

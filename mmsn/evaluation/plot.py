@@ -1,4 +1,4 @@
-"""Pictures of Pareto reports as files, and what every picture of one has in common."""
+"""Pictures of Pareto reports as files, and what all pictures of reports share."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def drawable(report: ParetoReport, metric: str, axis: Axis) -> list[StitchResult
 
 
 def point_text(result: StitchResult) -> list[str]:
-    """What a reader learns when pointing at a stitch, line by line."""
+    """The tooltip of a stitch, line by line."""
     lines = [f"stitch {result.id} ({result.kind})", result.segment_text()]
     lines.append(f"{result.macs / 1e9:.4g} GFLOPs, {result.params / 1e6:.4g} M parameters")
     lines += [f"{name} {shown(value)}" for name, value in result.metrics.items()]
@@ -125,7 +125,7 @@ def plot_pareto(
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib takes for no formula."""
+    """Text escaped so that matplotlib does not read it as a formula."""
     return text.replace("$", r"\$")
 
 

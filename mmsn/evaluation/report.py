@@ -137,6 +137,7 @@ class ParetoReport(JsonFile):
             if result.id in seen:
                 raise ValueError(f"stitch {result.id} is listed twice; keep one entry")
             seen.add(result.id)
+            # Everything that reads a report takes a metric of all stitches.
             if result.metrics.keys() != self.stitches[0].metrics.keys():
                 raise ValueError(
                     f"stitch {result.id} has the metrics {sorted(result.metrics)}, the first "

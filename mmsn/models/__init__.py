@@ -16,6 +16,7 @@ from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.stitched_vit import StitchedViT
+from mmsn.models.strided_head import StridedSETRUPHead
 
 __all__ = [
     "Anchor",
@@ -27,6 +28,7 @@ __all__ = [
     "MultiTaskSegmentor",
     "SILogLoss",
     "StitchedViT",
+    "StridedSETRUPHead",
     "UPerDepthHead",
     "activation_bytes",
     "build",

@@ -1,13 +1,13 @@
 """Activation memory of every stitch in inference, measured on shapes.
 
-Counted are the tensors that a pass under ``torch.no_grad`` holds when they take most: the image,
-tokens with all that a block keeps beside them, levels, tokens that a stitching layer projected,
-and the same of neck and decode head. Attention is taken to be fused, so its N x N scores are never
-a tensor. Not counted are weights, tables that are made once per grid, the workspace of kernels,
-what the allocator keeps, and resizing the prediction to the image.
+The count is the peak of the tensors that a pass under ``torch.no_grad`` holds: the image, tokens
+and the intermediate results of a block, levels, tokens that a stitching layer projected, and the
+same of neck and decode head. Attention is assumed to be fused, so its N x N scores are never a
+tensor. Not counted: weights, tables that are made once per grid, the workspace of kernels, the
+allocator's cache, and resizing the prediction to the image.
 
-The forward pass itself runs, on PyTorch's meta device, so that no second account of it exists.
-Only runs of equal blocks are measured once and then taken as known.
+The forward pass itself runs, on PyTorch's meta device, so there is no second description of it to
+keep in step. A run of equal blocks is measured once.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Measure:
         return memory.peak
 
     def _run(self, step: Run) -> int:
-        """Bytes that blocks hold at their peak beside the tokens that they are given."""
+        """Bytes that blocks hold at their peak, in addition to their input tokens."""
         costs = self.backbone.costs.anchors[step.anchor]
         blocks, stop = costs.blocks[step.start : step.stop], step.stop
         if len(set(blocks)) == 1:

@@ -103,8 +103,8 @@ class Anchor(nn.Module):
     def keep(self, blocks: Collection[int], embedding: bool) -> None:
         """Remove all other blocks, and the embedding of images unless it is asked for.
 
-        What stays keeps its name in the state dict and its place in ``run``; ``cost`` stays that
-        of the whole anchor.
+        The remaining blocks keep their names in the state dict and their indices in ``run``;
+        ``cost`` is still that of the whole anchor.
         """
         for index in set(range(self.depth)).difference(blocks):
             self.vit.blocks[index] = nn.Identity()
@@ -157,13 +157,13 @@ class Anchor(nn.Module):
         return tokens
 
     def _keeps_activations(self, block: nn.Module, tokens: Tensor) -> bool:
-        # Frozen blocks keep theirs as well, once gradients pass through them to a layer before.
+        # Frozen blocks keep activations, too, if gradients pass through them to an earlier layer.
         if not torch.is_grad_enabled():
             return False
         return tokens.requires_grad or any(p.requires_grad for p in block.parameters())
 
     def prepare(self, grid: Grid) -> None:
-        """Make now what is made once for each grid and kept."""
+        """Fill the caches for a grid before the first pass."""
         for index, block in enumerate(self.vit.blocks):
             if not isinstance(block, nn.Identity):
                 self.plain.block_options(index, grid)

@@ -1,7 +1,7 @@
 """What an anchor costs, read off its modules: weights per token, norms, attention, parameters.
 
 Nothing here depends on timm's class: a linear layer is one multiply-accumulate per weight and
-token, wherever it stands, so SwiGLU, gates and separate projections need no case of their own.
+token, wherever it stands, so SwiGLU, gates and separate projections need no special case.
 Rotary position embeddings are elementwise, which is free as fvcore counts.
 """
 
@@ -66,7 +66,7 @@ def _normalized(module: nn.Module) -> int:
     """Elements per token that layer norms read; those of queries and keys repeat for each head."""
     total = 0
     for name, norm in module.named_modules():
-        if not isinstance(norm, nn.LayerNorm):  # fvcore counts no other norm of a ViT
+        if not isinstance(norm, nn.LayerNorm):  # the only norm of a ViT that fvcore counts
             continue
         if name.endswith(("attn.q_norm", "attn.k_norm")):
             total += _widths(module.get_submodule("attn"))[name.endswith("k_norm")]

@@ -109,7 +109,7 @@ def _check_grid(anchor: Anchor, path: str, state: dict[str, Tensor]) -> None:
     height, width = vit.patch_embed.grid_size
     if patches != height * width and math.isqrt(max(patches, 0)) ** 2 != patches:
         raise UserError(
-            f"checkpoint {path!r} has position embeddings for {patches} patches, which is no "
-            f"square and not the {height}x{width} of this anchor: give the img_size that it "
+            f"checkpoint {path!r} has position embeddings for {patches} patches, which is not "
+            f"square, nor the {height}x{width} of this anchor: give the img_size that it "
             "was saved with; inputs may still have any size"
         )

@@ -1,8 +1,8 @@
 """FLOPs and parameters of a whole segmentor, for every stitch.
 
-The backbone has a closed form (``mmsn.stitching.cost``). Necks and heads may be of any kind, so
-theirs are counted once, from shapes (``mmsn.models.tracing``). They are equal for all stitches,
-because the levels have the same shapes.
+The backbone is counted in closed form (``mmsn.stitching.cost``). Neck and heads may be of any
+class, so they are counted from shapes (``mmsn.models.tracing``), once for all stitches, because the
+shapes of levels do not depend on the stitch. Resizing the prediction to the image is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
 
 def unwrap(model: Any) -> Any:
-    """The segmentor itself, without wrappers for distributed training or augmented tests."""
+    """The segmentor itself, without wrappers for distributed training or test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -44,8 +44,13 @@ def stitched_backbone(model: nn.Module) -> StitchedViT:
     return found[0]
 
 
-class _Head(nn.Module):
-    """Neck and heads on feature levels; auxiliary heads take part in training only."""
+class NeckAndHeads(nn.Module):
+    """Neck and heads as one module from feature levels to outputs.
+
+    Args:
+        model: a segmentor without wrappers; its modules are used, not copied.
+        auxiliary: run auxiliary heads, too, as training does; their outputs are dropped.
+    """
 
     def __init__(self, model: Any, auxiliary: bool = False) -> None:
         super().__init__()
@@ -58,12 +63,13 @@ class _Head(nn.Module):
         self.extra = nn.ModuleList(extra if isinstance(extra, (list, nn.ModuleList)) else [extra])
 
     def forward(self, *levels: Level) -> tuple[Tensor, ...]:
+        """Levels to (B, classes, h, w) logits, and (B, 1, h, w) depth of a depth head."""
         features = self.neck(levels) if self.neck is not None else levels
         for head in self.extra:
             head(levels_for(head, features))
         maps = levels_for(self.heads[0], features)
         out = self.heads[0](maps)
-        for head in self.heads[1:]:  # cascaded heads refine the one before
+        for head in self.heads[1:]:  # of a CascadeEncoderDecoder: each refines the one before
             out = head(maps, out)
         if self.depth_head is None:
             return (out,)
@@ -72,14 +78,14 @@ class _Head(nn.Module):
 
 @torch.no_grad()
 def trace_head(model: Any, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Multiply-accumulates, and bytes of activations at their peak, of neck and heads.
+    """Multiply-accumulates and peak bytes of activations of neck and heads for one image.
 
-    For one (height, width) image, without the resizing of the prediction to the image. Counted by
-    one pass over the shapes, as fvcore counts. The bytes include the levels that come in.
+    ``image_size`` is (height, width) in pixels. Multiply-accumulates are counted as fvcore counts;
+    bytes are those of the weights' type and include the levels that come in.
     """
     model = unwrap(model)
     levels = stitched_backbone(model).zero_levels(image_size, "meta")
-    head = on_meta(_Head(model))
+    head = on_meta(NeckAndHeads(model))
     with MacCounter() as counter:
         head(*levels)
     with LiveBytes() as memory:
@@ -103,20 +109,20 @@ def segmentor_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
 
 @torch.no_grad()
 def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
-    """Multiply-accumulates of one forward pass in training mode, by stitch id.
+    """Multiply-accumulates of one image's forward pass in training mode, by stitch id.
 
-    Every level is computed there, and auxiliary heads run, too.
+    Training computes every level and runs the auxiliary heads. The backward pass is not included.
     """
     model = unwrap(model)
     backbone = stitched_backbone(model)
     with MacCounter() as counter:
-        on_meta(_Head(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
+        on_meta(NeckAndHeads(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
     macs = backbone.stitch_macs(image_size, backbone.train_levels)
     return {stitch_id: of_backbone + counter.macs for stitch_id, of_backbone in macs.items()}
 
 
 def segmentor_params(model: Any) -> dict[int, int]:
     """Parameters that inference with each stitch uses, by id: backbone, neck and heads."""
-    head = sum(p.numel() for p in _Head(unwrap(model)).parameters())
+    head = sum(p.numel() for p in NeckAndHeads(unwrap(model)).parameters())
     params = stitched_backbone(model).stitch_params()
     return {stitch_id: backbone + head for stitch_id, backbone in params.items()}

@@ -33,7 +33,7 @@ class _Block(Generic[T]):
 
     def __init__(self, value: T, below: tuple[_Block[T], ...], frame: FrameType | None) -> None:
         self.value, self.frame = value, frame
-        self.is_over = False  # in every thread and task, not only in that which it began in
+        self.is_over = False  # in every thread and task, not only where it began
         suspendable = [block for block in below if block.frame is not None]
         running = _running_frames() if suspendable else set()
         self.strangers = tuple(block for block in suspendable if block.frame not in running)
@@ -47,9 +47,10 @@ class _Block(Generic[T]):
 class ContextLocal(Generic[T]):
     """A ``ContextVar`` that may be a module's attribute: copies and pickles of it start empty.
 
-    Threads and asyncio tasks have values of their own; a task starts with its creator's. So have
-    generators that hold a ``with`` block and take turns. Code outside sees the block of a suspended
-    generator, because that may be what ``contextlib.contextmanager`` makes of a function.
+    Threads and asyncio tasks have values of their own; a task starts with its creator's. Generators
+    that are suspended inside a ``with`` block have values of their own, too. Code outside sees the
+    block of a suspended generator, because that may be what ``contextlib.contextmanager`` makes of
+    a function.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Tensors that depend on the token grid alone, made once per grid and shared by all blocks.
 
-They are no buffers on purpose: nothing here enters a state dict, follows ``.to(...)`` or is copied
-with its module. A tensor is made again for each device it is needed on.
+They are deliberately not buffers: nothing here enters a state dict, follows ``.to(...)`` or is
+copied with its module. A tensor is made again for each device that needs it.
 """
 
 from __future__ import annotations

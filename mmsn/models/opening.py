@@ -1,7 +1,7 @@
-"""The only door to a segmentor: build one from a config, and open one with its weights.
+"""The only way to a segmentor: build one from a config, or open one with its weights.
 
 Weights are read as data (``mmsn.state_dict``) and must fit: a key that is missing, unknown or of
-another shape is an error, never a part that silently stays random. Auxiliary heads are the
+another shape is an error, so no part stays random unnoticed. Auxiliary heads are the
 exception, because only training uses them.
 
 Left out on purpose: training. A Runner builds its own model and loads its own checkpoint. Users may
@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmsn.errors import UserError
 from mmsn.state_dict import read_checkpoint
@@ -79,10 +80,20 @@ def build(config: Config, device: str | torch.device = "cpu") -> Any:
         raise UserError(f"config {name!r} has no model with a backbone: give that of a segmentor")
     init_default_scope(config.get("default_scope", "mmseg"))
     if torch.device(device).type == "meta":
-        with torch.device("meta"):
+        with torch.device("meta"), _NumbersOnCpu():
             return revert_sync_batchnorm(MODELS.build(config.model)).eval()
     # Not made on the device directly: what fits only there in part would fail halfway.
     return revert_sync_batchnorm(MODELS.build(config.model)).eval().to(device)
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps ``linspace`` off the meta device: heads read rates of dropped paths out of it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.linspace:
+            options.setdefault("device", "cpu")
+        return func(*args, **options)
 
 
 def check_weights(network: nn.Module, state: Mapping[str, Tensor], auxiliary: bool = False) -> None:
@@ -90,7 +101,7 @@ def check_weights(network: nn.Module, state: Mapping[str, Tensor], auxiliary: bo
 
     Args:
         network: on any device, also "meta".
-        state: what shall be loaded into it.
+        state: what will be loaded into it.
         auxiliary: compare auxiliary heads, too.
 
     Raises:
@@ -165,7 +176,7 @@ def open_segmentor(
     """
     config = config if isinstance(config, Config) else read_config(config)
     state, meta = read_checkpoint(checkpoint)
-    check_weights(build(config, "meta"), state)  # before gigabytes are initialized for nothing
+    check_weights(build(config, "meta"), state)  # before gigabytes are initialized in vain
     return with_weights(config, state, meta, device)
 
 

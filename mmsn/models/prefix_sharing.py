@@ -27,11 +27,12 @@ class PassState:
     tokens: Tensor
     grid: tuple[int, int]
     levels: list[Level | None]
-    # A join and a level may need the same layer on the same tokens: it runs once.
+    # Outputs of stitching layers. A join and a level may need the same layer on the same tokens: it
+    # runs once. Its name holds its position, which a pass reaches once, so the name is key enough.
     carried: dict[LayerKey, Tensor] = field(default_factory=dict)
 
     def branch(self) -> PassState:
-        """A copy to continue from; the tensors are shared."""
+        """A copy to continue from. It shares the tensors: blocks make new ones, none is changed."""
         return PassState(self.tokens, self.grid, list(self.levels), dict(self.carried))
 
 
@@ -39,8 +40,8 @@ class SharedPasses:
     """The passes of all stitches of a trie over the same sequence of inputs.
 
     For each input there is a stack of states on the path from the root of the trie to where the
-    last stitch ended: one per length at which a later stitch branches off, longest last. Stitches
-    must come in the trie's order for most to be shared; in any other order results are the same.
+    last stitch ended: one per length at which a later stitch branches off, longest last. The trie's
+    order shares most; in any other order results are the same, with more work.
     """
 
     def __init__(
@@ -65,10 +66,6 @@ class SharedPasses:
             )
         return SharedPass(self, stitch.id)
 
-    def kept(self) -> int:
-        """How many states are kept now, over all inputs."""
-        return sum(len(one.stack) for one in self._inputs)
-
     def forward(self, image: Tensor, stitch: int, call: int) -> list[Level | None]:
         """The feature levels of a stitch for an input; the caller may change them in place.
 
@@ -76,6 +73,7 @@ class SharedPasses:
             RuntimeError: an input that is not the one that the stitches before had at this place.
         """
         trie = self.trie
+        # Calls come in order, so an unknown one is the next: the first stitch defines the inputs.
         if call == len(self._inputs):
             self._inputs.append(_Input(image, stitch))
         one = self._inputs[call]
@@ -85,14 +83,16 @@ class SharedPasses:
                 "stitches share work only on the same images; call share_prefixes for each batch"
             )
         route, first = trie.routes[stitch], trie.first[stitch]
-        # Routes that begin with another anchor have nothing in common, not even the embedding: -1
-        # drops also the states of length 0.
+        # Invariant: every state of the stack lies on the route of the stitch before. Those that
+        # are longer than what both routes share are of no use to this stitch, nor, in the trie's
+        # order, to a later one. Routes that begin with another anchor share not even the embedding:
+        # -1 drops the states of length 0, too.
         shared = -1
         if trie.first[one.before] == first:
             shared = common_length(trie.routes[one.before], route)
         while one.stack and one.stack[-1][0] > shared:
             one.stack.pop()
-        # What is left lies on this stitch's route, too; continue from the longest.
+        # The remaining states lie on this stitch's route, too; continue from the longest.
         if one.stack:
             done, kept = one.stack[-1]
             state = kept.branch()
@@ -100,6 +100,8 @@ class SharedPasses:
             done, state = 0, self._start(image, first)
         one.before = stitch
         lengths = {length for length, _ in one.stack}
+        # One more round than steps: a state after the last step may be kept, too. A state is kept
+        # before its next step, because ``advance`` changes it.
         for length in range(done, len(route) + 1):
             if length in trie.branches[stitch] and length not in lengths:
                 one.stack.append((length, state.branch()))
@@ -110,7 +112,7 @@ class SharedPasses:
 
 
 class SharedPass:
-    """One stitch's way through the inputs; it counts the calls of the backbone."""
+    """The pass of one stitch over the inputs; it counts the calls of the backbone."""
 
     def __init__(self, passes: SharedPasses, stitch: int) -> None:
         self._passes, self._stitch, self._calls = passes, stitch, 0
@@ -125,18 +127,18 @@ class _Input:
     """An input, the last stitch that had it, and the states that were kept of its passes."""
 
     def __init__(self, image: Tensor, before: int) -> None:
-        self._content = image.clone()  # somebody may write into the image later
-        self._image, self._version = image, _version(image)
+        self._content = image.clone()  # the caller may write into the image later
+        self._image, self._version = image, _version(image)  # a quick way to see that it is equal
         self.before = before
         self.stack: list[tuple[int, PassState]] = []  # (steps done, state)
 
     def equals(self, image: Tensor) -> bool:
-        """Is this the same image, where broken pixels (NaN) equal each other?"""
+        """Whether this is the same image; pixels that are NaN equal each other."""
         content = self._content
         if (image.shape, image.dtype) != (content.shape, content.dtype):
             return False
-        # The same memory, unwritten since: spares the comparison. The reference to the first
-        # image keeps the memory from being used for another one.
+        # The same memory, not written to since: no comparison is needed. The reference to the first
+        # image keeps its memory from being used for another one.
         same = image.data_ptr() == self._image.data_ptr() and image.stride() == self._image.stride()
         if same and self._version is not None and self._version == _version(image):
             return True

@@ -20,7 +20,7 @@ class SILogLoss(nn.Module):
     2014), and in float32 even under mixed precision. A batch without a valid pixel has zero loss
     and zero gradients, and logs a warning.
 
-    mmseg's ``SiLogLoss`` is a different function and no base class of this one: it averages over
+    mmseg's ``SiLogLoss`` is a different function and not a base class of this one: it averages over
     images, weights the mean by 0.5, treats infinite targets as valid, and its gradient is NaN for a
     perfect prediction and for an image without a valid pixel.
 

@@ -6,19 +6,27 @@ hooks that initialize the stitching layers and draw a stitch for every training 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import pairwise
 from typing import Any, cast
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
+from mmsn.models.anchor_checks import (
+    check_image_size,
+    check_positions,
+    check_specs,
+    check_together,
+)
+from mmsn.models.backbone_options import refuse_unknown_options
 from mmsn.models.context_local import ContextLocal
 from mmsn.models.prefix_sharing import Level, PassState, SharedPass, SharedPasses
 from mmsn.registry import MODELS
@@ -57,9 +65,10 @@ class StitchedViT(BaseModule):
         freeze_anchors: train only stitching layers and heads. Blocks before the first stitching
             layer of a stitch keep no activations then.
         with_cp: recompute blocks in the backward pass, to save memory.
-        output_cls_token: return the class token beside the map of each level, as DPT reads it.
+        output_cls_token: return the class token with the map of each level, as DPT reads it.
         pretrained: not supported; raises, because each anchor names its own weights.
         init_cfg: as in every mm module; applied after the anchors' own weights.
+        unknown: anything else raises; most often it is left over from a base config.
 
     Raises:
         UserError: anchors whose tokens cannot be exchanged, or that are not sorted by cost.
@@ -81,26 +90,25 @@ class StitchedViT(BaseModule):
         output_cls_token: bool = False,
         pretrained: None = None,
         init_cfg: dict | list[dict] | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__(init_cfg)
+        refuse_unknown_options(unknown)
         if pretrained is not None:
             raise UserError(
                 f"pretrained={pretrained!r} names weights of another backbone: set pretrained=None "
                 "in the model; each anchor names its own"
             )
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise UserError(f"img_size {img_size!r} is not allowed: give a side or (height, width)")
-        self.img_size: tuple[int, int] = (size[0], size[1])
-        _check_specs(anchors)
+        self.img_size = check_image_size(img_size)
+        check_specs(anchors)
         build = [
             partial(Anchor, img_size=self.img_size, with_cp=with_cp, **anchor) for anchor in anchors
         ]
-        # On the meta device where only a part may be kept: whole anchors would take memory.
+        # For a subset, shapes first: whole anchors are checked and counted on the meta device,
+        # and those of which blocks are kept are built again below, with memory.
         with nullcontext() if stitches is None else torch.device("meta"):
             built = [anchor() for anchor in build]
-        _check_token_layouts(built)
-        _check_order(built)
+        check_together(built)
         if output_cls_token and built[0].token_layout.class_tokens == 0:
             raise UserError(
                 f"output_cls_token=True, but anchor {built[0].model_name!r} has no class token: "
@@ -108,10 +116,10 @@ class StitchedViT(BaseModule):
             )
         self.output_cls_token = output_cls_token
         self.space = StitchSpace((anchor.depth for anchor in built), space)
-        self.out_indices = _check_positions("out_indices", out_indices, self.space.depths[-1])
+        self.out_indices = check_positions("out_indices", out_indices, self.space.depths[-1])
         self.train_levels = tuple(range(len(self.out_indices)))
         levels = self.train_levels if eval_levels is None else eval_levels
-        self.eval_levels = _check_positions("eval_levels", levels, len(self.out_indices))
+        self.eval_levels = check_positions("eval_levels", levels, len(self.out_indices))
         self.costs = CostModel(
             self.space, tuple(anchor.cost() for anchor in built), rank, self.out_indices
         )
@@ -141,7 +149,10 @@ class StitchedViT(BaseModule):
         macs = self.stitch_macs(self.img_size)
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
+        # Three places that name a stitch, strongest first: the ``use_stitch`` of this thread or
+        # task, the draw of a training step, the stitch that was set. ``forward`` only reads them.
         self._drawn: tuple[Stitch, ...] = ()
+        self._is_chosen = len(self.space) == 1  # False until a stitch to train is named
         self._in_use: ContextLocal[Stitch] = ContextLocal()
         self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
@@ -151,20 +162,20 @@ class StitchedViT(BaseModule):
         return self._in_use.get() or self._stitch
 
     def set_stitch(self, stitch_id: int) -> None:
-        """Choose the stitch that ``forward`` runs from now on, outside of any ``use_stitch``.
+        """Choose the stitch that ``forward`` runs from now on, outside of ``use_stitch``.
 
         Raises:
             UserError: an id that the space does not have.
         """
-        self._stitch, self._drawn = self.space[stitch_id], ()
+        self._stitch, self._drawn, self._is_chosen = self.space[stitch_id], (), True
 
     def set_training_stitches(self, ids: Sequence[int]) -> None:
         """Choose the stitches that ``forward`` runs in training mode; none: that of evaluation.
 
-        The batch is cut into as many consecutive parts as there are ids, equal but for one image,
-        and each part runs its stitch; the levels hold the whole batch again. So one step trains
-        several stitches at the cost of one, and any neck, head and loss can follow. Evaluation
-        mode never looks at this, and ``use_stitch`` and ``set_stitch`` override it.
+        The batch is cut into as many consecutive parts as there are ids, of equal size up to one
+        image, and each part runs its stitch; the levels hold the whole batch again. So one step
+        trains several stitches at the cost of one, and any neck, head and loss can follow.
+        Evaluation mode ignores this, and ``use_stitch`` and ``set_stitch`` override it.
 
         Raises:
             UserError: an id that the space does not have.
@@ -176,6 +187,19 @@ class StitchedViT(BaseModule):
         """The stitches that ``forward`` runs in training mode, one per part of the batch."""
         in_use = self._in_use.get()
         return (in_use,) if in_use else self._drawn or (self._stitch,)
+
+    def _warn_of_one_stitch(self) -> None:
+        """Warn once where training mode runs the default stitch, which is hardly ever meant."""
+        if not (self._is_chosen or self._drawn or self._in_use.get()):
+            self._is_chosen = True  # the warning is not repeated
+            print_log(
+                f"Nothing draws stitches, so training runs stitch {self._stitch.id} alone: add "
+                "dict(type='mmsn.StitchInitHook') and "
+                "dict(type='mmsn.FLOPsConstrainedSamplingHook') to custom_hooks, or call "
+                "set_stitch if one stitch is meant",
+                logger="current",
+                level=logging.WARNING,
+            )
 
     @contextmanager
     def use_stitch(self, stitch_id: int, passes: SharedPasses | None = None) -> Iterator[Stitch]:
@@ -195,8 +219,8 @@ class StitchedViT(BaseModule):
     def share_prefixes(self, stitches: Trie | Iterable[int]) -> SharedPasses:
         """What stitches need to run shared beginnings once on the same sequence of inputs.
 
-        Make one per batch; a trie that was made before spares the time to build it. Run each
-        stitch in ``with backbone.use_stitch(stitch_id, passes)``, best in the order of
+        Make one per batch, and build the trie once for all batches. Run each stitch in
+        ``with backbone.use_stitch(stitch_id, passes)``, best in the order of
         ``passes.trie.order``. Results are bit for bit those of each stitch alone.
 
         Raises:
@@ -258,19 +282,21 @@ class StitchedViT(BaseModule):
         With ``output_cls_token`` a level is the pair of its map and the (B, C) class token.
         """
         if self.training:
+            self._warn_of_one_stitch()
             stitches = self.training_stitches
             if len(image) < len(stitches):
                 raise UserError(
                     f"a batch of {len(image)} images cannot train {len(stitches)} stitches at "
                     "once: raise the batch size, or lower `parts` of the sampling hook"
                 )
+            # Consecutive parts, so that concatenation restores the order of images and labels.
             parts = image.tensor_split(len(stitches))
             passes = [
                 self._run(part, stitch, self.train_levels)
                 for part, stitch in zip(parts, stitches, strict=True)
             ]
             return passes[0] if len(passes) == 1 else tuple(map(_join_parts, *passes))
-        shared = self._shared.get()
+        shared = self._shared.get()  # set by the ``use_stitch`` that set the stitch
         if shared is not None:
             return tuple(shared.forward(image))
         return self._run(image, self.stitch, self.eval_levels)
@@ -339,45 +365,3 @@ def _join_parts(*parts: Level) -> Level:
 def layer_name(key: LayerKey) -> str:
     """Name of a stitching layer in the state dict, for example ``0_to_1_after_4``."""
     return f"{key.source}_to_{key.target}_after_{key.unit}"
-
-
-def _check_positions(name: str, positions: Sequence[int], size: int) -> tuple[int, ...]:
-    positions = tuple(positions)
-    rising = all(a < b for a, b in pairwise(positions))
-    if not positions or not rising or not all(0 <= p < size for p in positions):
-        raise UserError(f"{name} {positions} is not allowed: give rising numbers in 0..{size - 1}")
-    return positions
-
-
-def _check_specs(anchors: Sequence[dict[str, Any]]) -> None:
-    for spec in anchors:
-        if not isinstance(spec, dict) or "model_name" not in spec or "img_size" in spec:
-            raise UserError(
-                f"anchor {spec!r} is not allowed: give a dict with model_name, and img_size to the "
-                "backbone"
-            )
-
-
-def _check_token_layouts(anchors: Sequence[Anchor]) -> None:
-    if not anchors:
-        raise UserError("anchors is empty: name at least one timm ViT")
-    for other in anchors[1:]:
-        if other.token_layout != anchors[0].token_layout:
-            layouts = " and ".join(
-                f"{a.model_name} ({a.token_layout})" for a in (anchors[0], other)
-            )
-            raise UserError(
-                f"anchors {layouts} cannot exchange tokens: choose anchors of one family, or give "
-                "both the same patch_size"
-            )
-
-
-def _check_order(anchors: Sequence[Anchor]) -> None:
-    sizes = [sum(block.params for block in anchor.cost().blocks) for anchor in anchors]
-    for i in range(len(anchors) - 1):
-        if sizes[i] > sizes[i + 1]:
-            raise UserError(
-                f"anchor {anchors[i].model_name} ({sizes[i] / 1e6:.4g} M parameters in its blocks) "
-                f"stands before {anchors[i + 1].model_name} ({sizes[i + 1] / 1e6:.4g} M): list "
-                "anchors from smallest to largest"
-            )

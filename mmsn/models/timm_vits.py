@@ -1,9 +1,9 @@
 """timm's plain ViT classes behind one interface, with one small adapter per class.
 
 ``VisionTransformer``: DeiT, DeiT-3, AugReg, DINOv2, MAE, CLIP and SigLIP towers. ``Eva``: DINOv3,
-EVA-02, Perception Encoder, ROPE-ViT. Whatever family timm adds to these two works here, too. This
-is the only module of the package that knows what the two classes call their parts; timm's own
-methods do the work wherever they can be called alone.
+EVA-02, Perception Encoder, ROPE-ViT. Any family that timm adds to these two classes works, too.
+This is the only module of the package that knows the attribute names of the two classes; timm's
+own methods do the work wherever they can be called separately.
 
 Left out on purpose: hybrids, hierarchical ViTs and parallel blocks. Random changes of rotary
 coordinates during training are off, because the anchors of a stitch would draw different ones.
@@ -63,7 +63,7 @@ class TokenLayout(NamedTuple):
 class PlainViT:
     """What an anchor asks of a timm ViT; as it stands, the adapter of ``VisionTransformer``.
 
-    A plain object beside the module, so that it adds nothing to names in a state dict.
+    A plain object, not a module, so that it adds nothing to the names in a state dict.
     """
 
     blocks: tuple[type[nn.Module], ...] = (Block, ResPostBlock)
@@ -85,7 +85,7 @@ class PlainViT:
         return self.vit._pos_embed(patches)
 
     def block_options(self, index: int, grid: Grid) -> dict[str, Tensor]:
-        """Keyword arguments of a block beside its tokens."""
+        """Keyword arguments of a block, in addition to its tokens."""
         return {}
 
     def convert(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -183,11 +183,12 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
     """Build a model of timm, without the parts that only classification uses, and its adapter.
 
     Raises:
-        UserError: no name of timm, options that it does not take, or no plain ViT.
+        UserError: a name that timm does not have, options that the model does not take, or a model
+            that is not a plain ViT.
     """
     if not timm.is_model(model_name):
         raise UserError(
-            f"anchor {model_name!r} is no timm model: timm.list_models('*vit*') and "
+            f"anchor {model_name!r} is not a timm model: timm.list_models('*vit*') and "
             "timm.list_models('deit*') list the plain ViTs"
         )
     random_coords = [name for name in options if RANDOM_COORDS.fullmatch(name)]

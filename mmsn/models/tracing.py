@@ -8,7 +8,8 @@ milliseconds, no memory, and touches no module that another thread may be runnin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -38,7 +39,7 @@ def _is_pooling(dims: Any) -> bool:
     return isinstance(dims, list) and dims == [-1, -2]
 
 
-# Per element, as fvcore counts what is no product of matrices; the rest of it is free.
+# Per element, as fvcore counts operators that are not matrix products; all others are free.
 _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
     aten.native_layer_norm: _norm(5, 4, 2),
     aten.native_group_norm: _norm(5, 4, 1),
@@ -53,6 +54,16 @@ _BESIDES_PRODUCTS: dict[Any, Callable[..., int]] = {
 }
 
 
+def _macs(function: Any, args: tuple, kwargs: dict, out: Any) -> int:
+    """Multiply-accumulates of one call of an operator."""
+    operator = function.overloadpacket
+    if operator in flop_registry:  # there, a multiply-accumulate is two
+        return flop_registry[operator](*args, **kwargs, out_val=out) // 2
+    if operator in _BESIDES_PRODUCTS:
+        return _BESIDES_PRODUCTS[operator](out, *args, **kwargs)
+    return 0
+
+
 class MacCounter(TorchDispatchMode):
     """Counts multiply-accumulates of the operators called inside a ``with`` block."""
 
@@ -65,11 +76,51 @@ class MacCounter(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = function(*args, **kwargs)
-        operator = function.overloadpacket
-        if operator in flop_registry:  # there, a multiply-accumulate is two
-            self.macs += flop_registry[operator](*args, **kwargs, out_val=out) // 2
-        elif operator in _BESIDES_PRODUCTS:
-            self.macs += _BESIDES_PRODUCTS[operator](out, *args, **kwargs)
+        self.macs += _macs(function, args, kwargs, out)
+        return out
+
+
+class Origins(TorchDispatchMode):
+    """Follows, inside a ``with`` block, which inputs every result was made from.
+
+    ``macs`` counts multiply-accumulates by the positions of the inputs that they read.
+
+    Args:
+        inputs: tensors or trees of them; no two share memory.
+    """
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        super().__init__()
+        self.macs: Counter[frozenset[int]] = Counter()
+        # By storage, so that views and writes in place are followed. The weak reference keeps the
+        # key from being used again after the storage is freed.
+        self._found: dict[int, tuple[StorageWeakRef, frozenset[int]]] = {}
+        for position, tree in enumerate(inputs):
+            self._mark(tree, frozenset({position}))
+
+    def of(self, tree: Any) -> frozenset[int]:
+        """Positions of the inputs from which the tensors of a tree were made."""
+        positions: frozenset[int] = frozenset()
+        for tensor in tree_leaves(tree):
+            if isinstance(tensor, Tensor):
+                found = self._found.get(_storage(tensor).cdata)
+                positions |= found[1] if found else frozenset()
+        return positions
+
+    def _mark(self, tree: Any, positions: frozenset[int]) -> None:
+        for tensor in tree_leaves(tree):
+            if isinstance(tensor, Tensor):
+                reference = _storage(tensor)
+                self._found[reference.cdata] = reference, positions
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        positions = self.of((args, kwargs))
+        out = function(*args, **kwargs)
+        self._mark(out, positions)
+        self.macs[positions] += _macs(function, args, kwargs, out)
         return out
 
 
@@ -96,12 +147,12 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def hold(self, size: int) -> None:
-        """Count bytes that are held for a moment beside all that is alive."""
+        """Count bytes that are held briefly, in addition to all live tensors."""
         self._live = {k: v for k, v in self._live.items() if not v[0].expired()}
         self.peak = max(self.peak, size + sum(alive for _, alive in self._live.values()))
 
     def add(self, tensor: Tensor) -> None:
-        """Count a tensor that was there before."""
+        """Count a tensor that existed before the block."""
         reference = StorageWeakRef(tensor.untyped_storage())
         self._live[reference.cdata] = reference, tensor.untyped_storage().nbytes()
 

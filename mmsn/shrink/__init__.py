@@ -1,8 +1,8 @@
 """Smaller anchors made from larger ones: fewer blocks, a smaller width, distilled from the parent.
 
 ``child`` decides the child's shape and its first weights, ``width`` narrows weights, ``images``
-reads unlabeled images, ``distill`` trains the child and measures it. ``tools/shrink_anchor.py``
-is the command.
+reads unlabeled images, ``distill`` trains the child, ``unexplained`` measures it.
+``tools/shrink_anchor.py`` is the command.
 """
 
 from mmsn.shrink.child import (
@@ -13,8 +13,9 @@ from mmsn.shrink.child import (
     plan_child,
     start_child,
 )
-from mmsn.shrink.distill import Distillation, DistillSettings, UnitError, fingerprint, measure
+from mmsn.shrink.distill import Distillation, DistillSettings, fingerprint
 from mmsn.shrink.images import UnlabeledImages, find_images, held_out_split, normalization_of
+from mmsn.shrink.unexplained import UnitError, measure
 
 __all__ = [
     "ChildPlan",

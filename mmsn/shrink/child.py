@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ def plan_child(
     if heads is None:
         if width % attention.head_dim:
             raise UserError(
-                f"width {width} is no multiple of the parent's head width {attention.head_dim}: "
+                f"width {width} is not a multiple of the parent's head width {attention.head_dim}: "
                 "choose one that is, or give the number of heads"
             )
         heads = width // attention.head_dim
@@ -178,18 +179,20 @@ def start_child(
     Args:
         timm_options: from ``child_options``.
         start: ``parent`` copies the chosen blocks, narrowed if need be; ``random`` leaves timm's
-            initialization.
+            initialization; anything else is a file of weights of this shape, for example of the
+            child that was made before the parent was fine-tuned.
         images: (B, 3, H, W), normalized; only a narrower start reads them.
 
     Returns:
         The child, and the (width, parent width) projection that narrowed it, if one did.
     """
-    if start not in STARTS:
-        raise UserError(f"start {start!r}: choose one of {', '.join(STARTS)}")
-    child = Anchor(parent.model_name, img_size, **timm_options)
+    file = None if start in STARTS else start
+    if file is not None and not Path(file).is_file():
+        raise UserError(f"start {start!r}: choose one of {', '.join(STARTS)}, or an existing file")
+    child = Anchor(parent.model_name, img_size, checkpoint=file, **timm_options)
     child.init_weights()
     child.eval()
-    if start == "random":
+    if start != "parent":
         return child, None
     state, basis = parent.vit.state_dict(), None
     if plan.is_narrower:
@@ -199,6 +202,7 @@ def start_child(
         chunks = (unit_outputs(parent, part, plan.unit) for part in images.split(CHUNK))
         basis = principal_basis(chain.from_iterable(chunks), plan.width)
         state = narrow_state(parent.vit, basis, plan.heads, child.vit)
+    # Strict: every weight of the child comes from the parent, or this fails.
     child.vit.load_state_dict(pick_blocks(state, plan.blocks))
     return child, basis
 

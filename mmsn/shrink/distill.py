@@ -1,9 +1,9 @@
-"""Distilling a child anchor from its parent, unit by unit, and measuring what it explains.
+"""Distilling a child anchor from its parent, unit by unit.
 
 The child runs on its own tokens. After each of its blocks, its tokens go through a linear map and
 are compared with the parent's after the same unit; the last unit's tokens are the final ones.
-A unit's loss is the share of the parent's variance that stays unexplained, so units weigh alike.
-Labels and classification heads play no part.
+A unit's loss is the share of the parent's variance that stays unexplained, so units have equal
+weight. Labels and classification heads are not used. ``unexplained`` measures the result.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 
 from mmsn.errors import UserError
 from mmsn.files import whole_file
 from mmsn.models.anchor import Anchor
 from mmsn.shrink.child import ChildPlan, unit_outputs
 from mmsn.shrink.images import UnlabeledImages
-from mmsn.stitching.least_squares import GramAccumulator
+from mmsn.shrink.unexplained import accumulators, energy_of
 
 WARMUP_SHARE = 0.05
 
@@ -62,21 +62,6 @@ class DistillSettings:
         return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-@dataclass(frozen=True)
-class UnitError:
-    """Unexplained share of the parent's variance after parent blocks ``start`` to ``stop``.
-
-    ``mapped`` is that of the distillation's own map, or of none, and can exceed 1. ``linear`` is
-    that of an affine map, as a stitching layer solved by least squares would have it: solved on
-    one half of the images and measured on the other, both ways.
-    """
-
-    start: int
-    stop: int
-    mapped: float
-    linear: float
-
-
 class UnitMaps(nn.Module):
     """Per unit, the map from the child's tokens to the parent's, and the parent's variance."""
 
@@ -95,14 +80,15 @@ class UnitMaps(nn.Module):
     @torch.no_grad()
     def fit(self, parent: Anchor, child: Anchor, batches: Iterable[Tensor]) -> None:
         """Take the parent's variances, and solve the maps by least squares, from some images."""
-        grams = _accumulators(self.plan)
+        # One pass over the images gives both: a Gram matrix holds the target's variance, too.
+        grams = accumulators(self.plan)
         for batch in batches:
             own = unit_outputs(child, batch, 1)[1:]
             target = unit_outputs(parent, batch, self.plan.unit)[1:]
             for gram, x, y in zip(grams, own, target, strict=True):
                 gram.update(x, y)
         for index, gram in enumerate(grams):
-            self.variance[index] = _energy(gram) / (gram.count * gram.dim_y)
+            self.variance[index] = energy_of(gram) / (gram.count * gram.dim_y)
             unit_map = self.maps[index]
             if isinstance(unit_map, nn.Linear):
                 solution = gram.solve()
@@ -174,6 +160,7 @@ class Distillation:
             on_step: called after each step with its count from 1 and the mean unit loss.
         """
         size = self.settings.batch_size
+        # Image numbers follow from the step, so a resumed run continues with the next image.
         numbers = range(self.step * size, self.settings.steps * size)
         for batch in DataLoader(Subset(images, numbers), size, num_workers=workers):
             loss = self.train_step(batch)
@@ -194,6 +181,7 @@ class Distillation:
             with torch.no_grad():
                 target = unit_outputs(self.parent, batch, self.plan.unit)[1:]
             losses = self.maps.losses(unit_outputs(self.child, batch, 1)[1:], target)
+        # Not scaled: bfloat16 has the range of float32.
         self.optimizer.zero_grad()
         loss = losses.mean()
         loss.backward()
@@ -220,6 +208,7 @@ class Distillation:
         Raises:
             UserError: it belongs to a distillation with other settings; the first is named.
         """
+        # Compared one by one, so that the message names what changed.
         state = torch.load(path, map_location=self.device, weights_only=True)
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
@@ -235,79 +224,6 @@ class Distillation:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
-
-
-@torch.no_grad()
-def measure(
-    parent: Anchor,
-    child: Anchor,
-    plan: ChildPlan,
-    images: Dataset,
-    maps: UnitMaps | None = None,
-    batch_size: int = 16,
-) -> list[UnitError]:
-    """Compare child and parent after each unit, in float32, over all ``images``.
-
-    Args:
-        maps: of the distillation. Without them, tokens of equal width are compared as they are,
-            and ``mapped`` is NaN where widths differ.
-    """
-    device = next(child.parameters()).device
-    # even and odd images apart: maps are solved on one half and measured on the other
-    halves = _accumulators(plan), _accumulators(plan)
-    squares = torch.zeros(plan.depth, dtype=torch.float64, device=device)
-    unit_maps: Any = [nn.Identity() for _ in plan.blocks] if maps is None else maps.maps
-    comparable = maps is not None or not plan.is_narrower
-    for batch in DataLoader(images, 2 * max(1, batch_size // 2)):
-        own = unit_outputs(child, batch.to(device), 1)[1:]
-        target = unit_outputs(parent, batch.to(device), plan.unit)[1:]
-        for index in range(plan.depth):
-            for half, grams in enumerate(halves):
-                grams[index].update(own[index][half::2], target[index][half::2])
-            if comparable:
-                difference = unit_maps[index](own[index]) - target[index]
-                squares[index] += difference.double().square().sum()
-    errors = []
-    for index, (even, odd) in enumerate(zip(*halves, strict=True)):
-        energy = _energy(even, odd)  # complains where a half is empty
-        errors.append(
-            UnitError(
-                start=index * plan.unit,
-                stop=(index + 1) * plan.unit,
-                mapped=float(squares[index]) / energy if comparable else math.nan,
-                linear=(_residual(even, odd) + _residual(odd, even)) / energy,
-            )
-        )
-    return errors
-
-
-def _accumulators(plan: ChildPlan) -> list[GramAccumulator]:
-    return [GramAccumulator(plan.width, plan.parent_width) for _ in plan.blocks]
-
-
-def _sums(gram: GramAccumulator) -> Tensor:
-    if gram.gram is None or gram.count == 0:
-        raise UserError("too few images to compare child and parent: give at least 2")
-    return gram.gram
-
-
-def _residual(fitted: GramAccumulator, tested: GramAccumulator) -> float:
-    """Squared error, summed over the tokens of ``tested``, of the map that ``fitted`` gives."""
-    solution = fitted.solve()
-    weight = solution.weight
-    minus = -torch.eye(fitted.dim_y, dtype=weight.dtype, device=weight.device)
-    # [X Y 1] times this is the error of every token, so the Gram matrix holds its square
-    error = torch.cat([weight.T, minus, solution.bias[None]])
-    return float((error * (_sums(tested) @ error)).sum())
-
-
-def _energy(*grams: GramAccumulator) -> float:
-    """Squared distance of all target tokens from their mean, summed."""
-    total = torch.stack([_sums(gram) for gram in grams]).sum(0)
-    target = slice(grams[0].dim_x, grams[0].dim_x + grams[0].dim_y)
-    count = sum(gram.count for gram in grams)
-    squares = total[target, target].diagonal().sum()
-    return float(squares - total[target, -1].square().sum() / count)
 
 
 def fingerprint(anchor: Anchor) -> str:

@@ -103,6 +103,7 @@ class UnlabeledImages(Dataset):
     def __getitem__(self, n: int) -> Tensor:
         if self.seed is None:
             return (self._read(self.files[n], None, None) - self.mean) / self.std
+        # The order is drawn per epoch, and kept while numbers stay in it, as they mostly do.
         epoch, place = divmod(n, len(self.files))
         if epoch != self._epoch:
             generator = _generator(self.seed, 1, epoch)
@@ -133,7 +134,7 @@ class UnlabeledImages(Dataset):
                     math.ceil(whole[0] * width / (right - left)),
                     math.ceil(whole[1] * height / (bottom - top)),
                 )
-                image.draft("RGB", need)
+                image.draft("RGB", need)  # for other formats it does nothing
                 x, y = image.width / whole[0], image.height / whole[1]
                 box = (left * x, top * y, right * x, bottom * y)
                 pixels = image.convert("RGB").resize(
@@ -171,6 +172,7 @@ def _crop(
     """(left, top, right, bottom) in pixels: a share of the image, near the output's ratio."""
     share, log_stretch, x, y = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     low, high = map(math.log, CROP_RATIO)
+    # Uniform in the logarithm: as many stretched to the width as to the height.
     ratio = output_ratio * math.exp(low + (high - low) * log_stretch)
     pixels = (area[0] + (area[1] - area[0]) * share) * whole[0] * whole[1]
     width = min(math.sqrt(pixels * ratio), whole[0])

@@ -23,7 +23,7 @@ from mmsn.errors import UserError
 def principal_basis(outputs: Iterable[Tensor], width: int) -> Tensor:
     """The (width, C) projection that keeps most of all tokens (B, N, C) in ``outputs``.
 
-    Every element of ``outputs`` weighs alike, whatever its scale. Rows span ``width - 1``
+    Every element of ``outputs`` has the same weight, whatever its scale. Rows span ``width - 1``
     orthonormal directions, chosen so that projected tokens sum to zero over channels.
     """
     moments: Tensor | None = None
@@ -31,7 +31,7 @@ def principal_basis(outputs: Iterable[Tensor], width: int) -> Tensor:
         rows = tokens.detach().reshape(-1, tokens.shape[-1]).double()
         rows = rows - rows.mean(1, keepdim=True)  # a LayerNorm reads nothing else
         gram = rows.T @ rows
-        gram = gram / gram.trace()
+        gram = gram / gram.trace()  # late blocks have longer tokens than early ones
         moments = gram if moments is None else moments + gram
     if moments is None:
         raise UserError("principal directions need at least one image")
@@ -83,6 +83,8 @@ def _narrow_block(
 ) -> dict[str, Tensor]:
     attn, mlp = block.attn, block.mlp
     width, dim = basis.shape
+    # A hidden unit counts by the norm of what it reads times the norm of what it writes, which is
+    # the norm of its rank-one part of the MLP; a head likewise, by its values.
     # (3, heads, head_dim, C): query, key, value of the parent
     qkv, qkv_bias = _reads(attn.qkv, block.norm1, basis)
     qkv = qkv.view(3, attn.num_heads, attn.head_dim, width)

@@ -9,7 +9,6 @@ from mmsn.stitching.sampling import (
     default_step,
     draw,
     draw_parts,
-    probabilities,
 )
 from mmsn.stitching.selection import best_per_group, resolve
 from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
@@ -31,6 +30,5 @@ __all__ = [
     "default_step",
     "draw",
     "draw_parts",
-    "probabilities",
     "resolve",
 ]

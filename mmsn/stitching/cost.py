@@ -92,13 +92,14 @@ class CostModel:
         """MACs by part: ``embed``, ``blocks`` and ``stitching``."""
         first = self.anchors[stitch.segments[0].anchor]
         tokens = first.tokens(image_size)
+        # A set of what runs, so a layer that serves a join and a level counts once.
         parts = self.space.parts([stitch], self.out_indices, levels)
         return {
             "embed": first.embed_macs(tokens),
             "blocks": sum(
                 self.anchors[anchor].blocks[block].macs(tokens) for anchor, block in parts.blocks
             ),
-            "stitching": tokens * sum(self._layer_weights(key) for key in parts.layers),
+            "stitching": tokens * sum(self.layer_weights(key) for key in parts.layers),
         }
 
     def macs(self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]) -> int:
@@ -116,6 +117,7 @@ class CostModel:
         """
         parts = self.breakdown(stitch, image_size, traced_levels)
         route = self.space.route(stitch, self.out_indices, traced_levels)
+        # A list, unlike in ``breakdown``: with repeats, and with joins after the last level.
         layers = list(self.space.joins(stitch))
         layers += [key for step in route if isinstance(step, Tap) for key in step.path]
         dims = [anchor.dim for anchor in self.anchors]
@@ -128,9 +130,11 @@ class CostModel:
         parts = self.space.parts([stitch], self.out_indices, levels)
         total = self.anchors[stitch.segments[0].anchor].embed_params
         total += sum(self.anchors[anchor].blocks[block].params for anchor, block in parts.blocks)
+        # A bias is added per token, which counts as free in MACs, but it is a parameter.
         biases = sum(self.anchors[key.target].dim for key in parts.layers)
-        return total + biases + sum(self._layer_weights(key) for key in parts.layers)
+        return total + biases + sum(self.layer_weights(key) for key in parts.layers)
 
-    def _layer_weights(self, key: LayerKey) -> int:
+    def layer_weights(self, key: LayerKey) -> int:
+        """Weights of a stitching layer without its bias: MACs per token."""
         source, target = self.anchors[key.source].dim, self.anchors[key.target].dim
         return source * target + self.rank * (source + target)

@@ -43,6 +43,7 @@ class StitchingLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features), requires_grad=rank == 0)
         self.bias = nn.Parameter(torch.zeros(out_features))
         nn.init.trunc_normal_(self.weight, std=0.02)
+        # As LoRA starts: A random and B zero, so the update is zero and B still gets a gradient.
         if rank:
             self.scale = alpha / rank
             self.lora_A = nn.Parameter(torch.empty(rank, in_features))
@@ -86,6 +87,8 @@ class StitchingLayer(nn.Module):
         self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Load, but do not count as initialized by a checkpoint whose map does not fit."""
+        # mm loads with strict=False and skips tensors of another shape, so the flag may be loaded
+        # where the weights are not.
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         for name, own in (("weight", self.weight), ("bias", self.bias)):
             loaded = state_dict.get(prefix + name)

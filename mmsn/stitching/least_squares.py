@@ -52,6 +52,7 @@ class GramAccumulator:
         Raises:
             UserError: a token that is not finite.
         """
+        # Before the product: float32 would lose the small eigenvalues that decide the rank.
         x = x.reshape(-1, self.dim_x).double()
         y = y.reshape(-1, self.dim_y).double()
         z = torch.cat([x, y, x.new_ones(len(x), 1)], dim=1)
@@ -66,6 +67,7 @@ class GramAccumulator:
         """The affine map from X to Y, or from Y to X if ``reverse``."""
         if self.gram is None:
             raise UserError("least squares got no tokens: give at least one batch of images")
+        # Rows and columns of the Gram matrix: X, then Y, then the ones that carry the bias.
         x = torch.arange(self.dim_x, device=self.gram.device)
         y = torch.arange(self.dim_x, self.dim_x + self.dim_y, device=self.gram.device)
         source, target = (y, x) if reverse else (x, y)
@@ -73,11 +75,14 @@ class GramAccumulator:
         normal = self.gram[design][:, design]
         moments = self.gram[design][:, target]
 
+        # A pseudo-inverse by eigenvectors: directions that no token has are left out, so their
+        # part of the solution is zero, which is the minimum norm.
         values, vectors = torch.linalg.eigh(normal)
         kept = values > RELATIVE_CUTOFF * values[-1]
         vectors = vectors[:, kept]
         solution = vectors @ ((vectors.T @ moments) / values[kept, None])
 
+        # ‖ZW - Y‖² = ‖Y‖² - <W, ZᵀY> at the solution, so the features are not needed again.
         squares = self.gram[target, target].sum()
         residual = squares - (solution * moments).sum()
         energy = squares - (self.gram[target, -1] ** 2).sum() / self.count  # around the mean
@@ -86,5 +91,6 @@ class GramAccumulator:
             bias=solution[-1].clone(),
             rank=int(kept.sum()),
             size=len(design),
+            # A perfect fit may come out below zero by rounding; a constant target has no variance.
             error=float((residual / energy).clamp_min(0)) if energy > 0 else 0.0,
         )

@@ -49,6 +49,9 @@ def budget_groups(macs: Mapping[int, int], step: float) -> Groups:
         raise UserError("there are no stitches to group")
     if not step >= 0:
         raise UserError(f"step {step} is not allowed: give multiply-accumulates of 0 or more")
+    # From the cheapest on, and measured from a group's first member: no group is wider than a step,
+    # where measuring from the last member could chain all stitches into one. Ids break ties, so
+    # every rank forms the same groups.
     groups: list[list[int]] = []
     for stitch_id in sorted(macs, key=lambda i: (macs[i], i)):
         if groups and macs[stitch_id] - macs[groups[-1][0]] <= step:
@@ -87,17 +90,13 @@ def draw_parts(
     if parts == 1:
         return (draw(groups, seed, iteration),)
     generator = _generator(seed, iteration)
-    between = groups[1:-1] or groups
+    between = groups[1:-1] or groups  # of one or two groups, nothing lies between
     turn = generator.randrange(2)  # with an odd number of ends, which one has the extra part
     chosen = [groups[-1] if (turn + n) % 2 else groups[0] for n in range(parts // 2)]
+    # Without replacement; where there are fewer groups than parts, all of them once more.
     while len(chosen) < parts:
         chosen += generator.sample(between, min(len(between), parts - len(chosen)))
     return tuple(_member(group, generator) for group in chosen)
-
-
-def probabilities(groups: Sequence[Sequence[int]]) -> dict[int, float]:
-    """The chance of each stitch in ``draw``; they sum to one."""
-    return {i: 1 / len(groups) / len(group) for group in groups for i in group}
 
 
 def _generator(seed: int, iteration: int) -> random.Random:

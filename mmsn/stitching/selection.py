@@ -12,7 +12,7 @@ WORDS = ("all", "anchors", "middle", "sl", "ls", "lsl", "sls")
 
 
 def middle(space: StitchSpace, macs: Mapping[int, int]) -> int:
-    """The stitch, not an anchor, whose cost lies nearest to halfway between the extremes."""
+    """The stitch, not an anchor, whose cost is closest to the middle between the extremes."""
     half = (min(macs.values()) + max(macs.values())) / 2
     joined = [stitch.id for stitch in space if stitch.kind != "anchor"] or list(space.ids)
     return min(joined, key=lambda i: (abs(macs[i] - half), i))
@@ -44,7 +44,7 @@ def resolve(space: StitchSpace, macs: Mapping[int, int], names: StitchNames) -> 
                 raise UserError(f"stitches {name!r} are unknown: use an id or one of {WORDS}")
             case _:
                 ids.append(space[name].id)
-    return tuple(dict.fromkeys(ids))
+    return tuple(dict.fromkeys(ids))  # without repeats, in order
 
 
 def best_per_group(

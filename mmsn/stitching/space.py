@@ -128,7 +128,7 @@ class StitchSpace:
                     f"divide the other; choose for example {small} and {2 * small}"
                 )
         self._by_id = {stitch.id: stitch for stitch in self._enumerate()}
-        self._is_subset = False
+        self._is_subset = False  # only for what an unknown id is told
 
     @classmethod
     def one_way(cls, depths: Iterable[int]) -> StitchSpace:
@@ -227,6 +227,7 @@ class StitchSpace:
         keys = []
         for left, right in pairwise(stitch.segments):
             pair = min(left.anchor, right.anchor)
+            # Segments end where units end, so the division leaves no remainder.
             unit = left.stop // self.blocks_per_unit(left.anchor, pair) - 1
             keys.append(LayerKey(left.anchor, right.anchor, unit))
         return tuple(keys)
@@ -237,6 +238,8 @@ class StitchSpace:
         Returns the block of ``anchor`` after which its tokens are taken, and the stitching layers
         that carry them to the last anchor's width, applied left to right.
         """
+        # From the last anchor down to this one: the block's unit, and in the next smaller anchor
+        # the block that ends the same unit. The path is collected back to front.
         path: tuple[LayerKey, ...] = ()
         for pair in reversed(range(anchor, len(self.depths) - 1)):
             unit = block // self.blocks_per_unit(pair + 1, pair)
@@ -265,7 +268,8 @@ class StitchSpace:
             at = start
             for level in sorted(levels, key=lambda level: out_indices[level]):
                 block, path = self.level_tap(out_indices[level], anchor)
-                if stitch.kind == "elastic":  # as far into what is left of the anchor
+                if stitch.kind == "elastic":
+                    # The levels move forward in proportion to the depth that remains.
                     block = max(0, (block + 1) * stop // self.depths[anchor] - 1)
                 if start <= block < stop:
                     if at <= block:  # else two levels share this block
@@ -274,6 +278,7 @@ class StitchSpace:
                     steps.append(Tap(level, path))
             if at < stop:
                 steps.append(Run(anchor, at, stop))
+        # What runs after the last tap would be thrown away.
         while steps and not isinstance(steps[-1], Tap):
             steps.pop()
         return tuple(steps)
@@ -319,7 +324,7 @@ class StitchSpace:
                     if cuts[-1] < units:  # else no block would run after the last join
                         segments = self._segments(pair, first, cuts)
                         yield Stitch(next_id, kind, segments)
-                    next_id += 1
+                    next_id += 1  # also for the one left out, so that ids are those of SN-Netv2
 
     def _segments(self, pair: int, first: int, cuts: tuple[int, ...]) -> tuple[Segment, ...]:
         bounds = (0, *cuts, self.units(pair))

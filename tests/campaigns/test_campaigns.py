@@ -23,9 +23,20 @@ def run(name, *options):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_killed_trainings_end_as_an_undisturbed_one():
     counts = run("kill_training", "--kills", 6)
     assert counts["kills"] >= 6
     assert counts["trainings"] >= 1
     assert counts["lost"] == counts["differ"] == 0
+
+
+def test_damaged_files_are_refused_or_read():
+    counts = run("fuzz_files", "--inputs", 900)
+    assert counts["inputs"] == 900
+    assert counts["refused"] > 450
+    assert counts["read"] > 90  # as after a change of one digit
+    assert not counts["what"]

@@ -15,7 +15,8 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmsn.models import segmentor_macs
+from mmsn.models import segmentor_macs, training_macs
+from mmsn.stitching import budget_groups, default_step, draw_parts
 
 ROOT = Path(__file__).parents[2]
 MODELS_OF = {
@@ -47,6 +48,10 @@ SAME_STEP = [
     p for p in DINOV3 if not re.search("-s-b-r.*_(ade20k-512|nyuv2-depth)|-s-b-l-", p.stem)
 ]
 TRAINED = [p for p in LEAVES if p not in SAME_STEP]
+FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
+FRONTIER_NAME = re.compile(
+    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|frozen)"
+)
 SIZE = 64  # of a shrunken crop
 
 
@@ -323,6 +328,58 @@ def test_all_dinov3_combinations_are_there():
         every = {(key, *task) for key in pairs for task in tasks}
         assert every <= {(f["key"], f["data"], f["height"]) for f in recipe}
         assert "s-b-l" in {f["key"] for f in recipe}  # a chain
+
+
+@pytest.mark.parametrize("path", FRONTIER, ids=by_stem)
+def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
+    name = FRONTIER_NAME.fullmatch(path.stem)
+    assert name, f"{path.stem} does not follow the scheme"
+    config = Config.fromfile(path)
+    backbone, method = config.model.backbone, name["method"]
+    hooks = {hook.type: hook for hook in config.custom_hooks}
+    sampling = hooks.get("mmsn.FLOPsConstrainedSamplingHook", {})
+    space = backbone.get("space", "two_way")
+    alone = method in ("small", "large")
+    assert space == dict(elastic="elastic", snnet="one_way").get(method, "two_way")
+    assert (backbone.rank == 0) == (method == "snnet")
+    assert len(backbone.anchors) == (1 if alone or method == "elastic" else 2)
+    assert bool(sampling) != alone
+    assert (sampling.get("step") == float("inf")) == (method == "snnet")
+    assert ("parts" not in sampling) == (method not in ("elastic", "snnet", "snnetv2"))
+    assert backbone.get("freeze_anchors", False) == (method == "frozen")
+    assert config.param_scheduler[-1].end == config.train_cfg.max_iters
+    assert "mmsn.TrainingCostHook" in hooks
+
+    # The draws of one seed scatter by about 1 % where each iteration trains one stitch.
+    large = path.with_name(f"{name['family']}_large.py")
+    assert cost_of_training(config) == pytest.approx(
+        cost_of_training(Config.fromfile(large)), rel=0.02
+    )
+
+
+def cost_of_training(config):
+    """Multiply-accumulates of a whole training, forward and backward, from its draws."""
+    for anchor in config.model.backbone.anchors:
+        anchor.checkpoint = None
+    with torch.device("meta"):
+        model = build(config)
+    backbone, batch = model.backbone, config.train_dataloader.batch_size
+    macs, groups, parts = training_macs(model, backbone.img_size), ((0,),), 1
+    for hook in config.custom_hooks:
+        if hook.type == "mmsn.FLOPsConstrainedSamplingHook":
+            inference = segmentor_macs(model, backbone.img_size)
+            step = hook.get("step", default_step(inference, backbone.space.ladder))
+            groups, parts = budget_groups(inference, step), hook.get("parts", 4)
+    assert batch % parts == 0
+    drawn = [draw_parts(groups, 0, i, parts) for i in range(config.train_cfg.max_iters)]
+    return sum(3 * batch // parts * macs[i] for stitches in drawn for i in stitches)
+
+
+def test_every_family_of_the_frontier_has_every_method():
+    found = [FRONTIER_NAME.fullmatch(path.stem).groupdict() for path in FRONTIER]
+    methods = {"small", "large", "elastic", "snnet", "snnetv2", "ours"}
+    for family in {f["family"] for f in found}:
+        assert methods <= {f["method"] for f in found if f["family"] == family}
 
 
 def test_base_names_are_unique_and_leaves_short():

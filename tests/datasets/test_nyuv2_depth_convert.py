@@ -276,7 +276,7 @@ class TestRaw:
             lines,
             (
                 "none does not exist; give the folder or zip",
-                "half.zip is no complete zip",
+                "half.zip is not a complete zip",
                 "empty has no nyu_train.txt; put it and nyu_test.txt",
                 "nyu_test.txt does not exist; put it next to",
                 "nyu_test.txt has the line ['only/one']; an image and a depth map",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmsn.deploy import export, extract, open_exported, plain, save
-from mmsn.deploy.exporting import build
+from mmsn.models.opening import with_weights
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_extraction import assert_same, extracted, logits
 from tests.deploy.test_plain_anchor import run_without_mmsn
@@ -56,7 +56,7 @@ def test_exported_files_give_the_same_logits_for_any_batch(name, suffix, tmp_pat
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     config = eva_config(name=name, **(dict(patch_size=16) if "eva02" in name else {}))
-    model = build(*extract(config, trained(config).state_dict(), [9]))
+    model = with_weights(*extract(config, trained(config).state_dict(), [9]), dict(classes=["a"]))
     size = (64, 80)  # not the training size
     run = open_exported(export(model, tmp_path / f"model{suffix}", size))
     for batch in (1, 3):

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmsn.datasets import generate_shapes
+from tests.engine.reading import hooks
 from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
 
 NUM_TRAIN, NUM_VAL, SIZE = 10, 3, 32
@@ -90,3 +91,11 @@ def run(config, tmp_path):
         return Runner.from_cfg(mine)
 
     return make
+
+
+@pytest.fixture
+def trained(run):
+    """A finished run of four iterations, with one stitch each."""
+    runner = run(custom_hooks=hooks(parts=1))
+    runner.train()
+    return runner

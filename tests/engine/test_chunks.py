@@ -43,7 +43,7 @@ def test_what_was_saved_comes_back(tmp_path):
     assert [p.name for p in store.folder.iterdir() if p.suffix != ".pt"] == []
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(
     at=st.floats(0, 1, exclude_max=True),
     kind=st.sampled_from(["flip", "cut", "insert", "zero"]),

@@ -77,6 +77,38 @@ def test_the_quick_way_gives_the_results_of_mmseg(run, monkeypatch, mode):
             assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+NECK = dict(type="MultiLevelNeck", in_channels=[24] * 2, out_channels=8, scales=[2, 1])
+FPN = dict(
+    type="FPNHead",
+    in_channels=[8] * 2,
+    in_index=[0, 1],
+    channels=8,
+    feature_strides=[8, 16],
+    num_classes=12,
+)
+
+
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_what_heads_share_changes_no_result(run, count, monkeypatch, mode):
+    changes = {
+        "model.test_cfg": dict(mode=mode, crop_size=(16, 16), stride=(12, 12)),
+        "model.neck": NECK,
+        "model.decode_head": FPN | dict(_delete_=True),
+    }
+    convs = count(torch.nn.Conv2d, "forward")
+    ours, figures = results(run, monkeypatch, True, changes)
+    shared = len(convs)
+    monkeypatch.setattr(loops, "level_modules", lambda *_: ())
+    alone, expected = results(run, monkeypatch, True, changes)
+    assert shared < len(convs) - shared
+    assert figures == expected
+    assert all(
+        torch.equal(torch.stack(a), torch.stack(b))
+        for i in ours
+        for a, b in zip(ours[i], alone[i], strict=True)
+    )
+
+
 def test_a_batch_is_prepared_once_and_the_trie_and_the_hash_are_made_once(run, count, tmp_path):
     first = run(**{"train_cfg.max_iters": 1})
     first.train()

@@ -213,7 +213,7 @@ def test_any_metric_will_do(run, checkpoint, tmp_path, plain):
     changes = dict(load_from=checkpoint, test_evaluator=evaluator)
     changes["test_dataloader.batch_size"] = 1
     if not plain:
-        with pytest.raises(UserError, match=r"no plain data.* set chunk=0"):
+        with pytest.raises(UserError, match=r"not plain data.* set chunk=0"):
             run(**changes, **{"test_cfg.chunk": 1}).test()
         changes["test_cfg.chunk"] = 0
     else:

@@ -1,7 +1,6 @@
 """Whole runs of mmengine's Runner: hooks, validation, saving, resuming, testing."""
 
 import json
-import logging
 import re
 from pathlib import Path
 
@@ -12,29 +11,13 @@ from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, stitched_backbone
 from mmsn.stitching import draw
-
-
-def log_of(runner):
-    return next(Path(runner.log_dir).glob("*.log")).read_text()
-
-
-def layer_weights(runner):
-    layers = stitched_backbone(runner.model).stitching_layers
-    return {name: layer.weight.clone() for name, layer in layers.items()}
-
-
-@pytest.fixture
-def trained(run):
-    """A finished run of four iterations."""
-    runner = run()
-    runner.train()
-    return runner
+from tests.engine.reading import groups_of, log_of
 
 
 def test_training_initializes_samples_validates_named_stitches_and_logs(trained):
     log = log_of(trained)
     assert "Initialized 3 stitching layers by least squares" in log
-    groups = next(hook.groups for hook in trained.hooks if hasattr(hook, "groups"))
+    groups = groups_of(trained)
     assert f"Sampling 4 stitches in {len(groups)} budget groups" in log
     backbone = stitched_backbone(trained.model)
     macs = segmentor_macs(trained.model, (32, 32))
@@ -68,45 +51,6 @@ def test_every_kind_of_parameter_trains_but_w(run):
     for anchor in (0, 1):
         assert f"backbone.anchors.{anchor}.vit.blocks.0.attn.qkv.weight" in changed
         assert f"backbone.anchors.{anchor}.vit.pos_embed" in changed
-
-
-def test_load_from_keeps_loaded_stitching_layers(trained, run):
-    file = Path(trained.work_dir) / "iter_4.pth"
-    runner = run(load_from=str(file), **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized" not in log_of(runner)
-    for name, weight in layer_weights(runner).items():
-        assert torch.equal(weight, layer_weights(trained)[name])
-
-
-def test_loading_anchors_alone_still_initializes(trained, run, tmp_path):
-    state = trained.model.state_dict()
-    only = {k: v for k, v in state.items() if "stitching_layers" not in k}
-    torch.save({"state_dict": only}, tmp_path / "anchors.pth")
-    runner = run(load_from=str(tmp_path / "anchors.pth"), **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized 3 stitching layers" in log_of(runner)
-
-
-def test_resuming_in_an_empty_folder_initializes(run):
-    runner = run(resume=True, **{"train_cfg.max_iters": 1})
-    runner.train()
-    assert "Initialized 3 stitching layers" in log_of(runner)
-
-
-def test_a_resumed_run_draws_what_an_undisturbed_one_would(run):
-    whole = run()
-    whole.train()
-    first = run(**{"train_cfg.max_iters": 2})
-    first.train()
-    file = str(Path(first.work_dir) / "iter_2.pth")
-    resumed = run(resume=True, load_from=file)
-    resumed.train()
-    stitches = [re.findall(r"stitch: (\d+)  gflops", log_of(r)) for r in (whole, first, resumed)]
-    assert stitches[1] + stitches[2] == stitches[0]
-    assert "Initialized" not in log_of(resumed)
-    weights = layer_weights(first)
-    assert all(torch.equal(w, weights[name]) for name, w in layer_weights(resumed).items())
 
 
 def test_the_same_seed_gives_the_same_network(run):
@@ -148,25 +92,6 @@ def test_a_plain_validation_loop_sees_the_users_stitch_too(run):
     assert set(seen[seen.index(1) :]) == {1}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_iteration_that_breaks_off_leaves_the_users_stitch(run, error):
-    runner = run()
-    backbone, drawn = stitched_backbone(runner.model), []
-    backbone.set_stitch(2)
-
-    def break_off(module, _):
-        ids = {stitch.id for stitch in module.training_stitches}
-        if module.training and ids != {2}:
-            drawn.append(ids)
-            raise error
-
-    backbone.register_forward_pre_hook(break_off)
-    with pytest.raises(error):
-        runner.train()
-    assert drawn
-    assert backbone.eval().stitch.id == 2
-
-
 def test_budgets_choose_stitches_to_test(trained, run):
     macs = segmentor_macs(trained.model, (32, 32))
     budgets = [f"{macs[0] / 1e9!r}G", f"{(macs[1] - 1) / 1e9!r}G", "100%"]
@@ -185,41 +110,6 @@ def test_unknown_stitches_stop_the_run_before_it_evaluates(run, stitches):
     runner = run(**{"test_cfg.stitches": stitches})
     with pytest.raises(UserError, match="unknown"):
         runner.test()
-
-
-def test_a_rank_deficient_initialization_warns(run, caplog):
-    with caplog.at_level(logging.WARNING):
-        runner = run(custom_hooks=[dict(type="mmsn.StitchInitHook", num_images=1)])
-        runner.train()
-    assert "span 5 of 17 directions" in log_of(runner)
-    assert "raise num_images of StitchInitHook" in log_of(runner)
-
-
-def test_sampling_may_be_narrowed(run):
-    hook = dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=["anchors"], step=0.0)
-    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 6})
-    runner.train()
-    drawn = re.findall(r"stitch: (\d+)  gflops", log_of(runner))
-    assert len(drawn) == 6
-    assert set(drawn) <= {"0", "1"}
-    assert "3 stitching layers are random" in log_of(runner)
-
-
-@pytest.mark.parametrize("wanted", [3, 6, 99])
-def test_as_many_images_are_taken_as_asked(run, wanted, monkeypatch):
-    hook = dict(type="mmsn.StitchInitHook", num_images=wanted)
-    runner = run(custom_hooks=[hook], **{"train_cfg.max_iters": 1})
-    seen = []
-    processor = runner.model.data_preprocessor
-    forward = processor.forward
-    monkeypatch.setattr(
-        processor,
-        "forward",
-        lambda data, training=False: seen.append(len(data["inputs"])) or forward(data, training),
-    )
-    runner.train()
-    validated = 3 if runner.val_loop else 0
-    assert sum(seen) == min(wanted, 10) + 2 + 3 * validated
 
 
 def test_predictions_of_several_stitches_go_to_folders_of_their_own(trained, run, tmp_path):
@@ -241,4 +131,9 @@ def test_save_best_auto_takes_the_mean(run):
 def test_scalars_reach_the_json_log(trained):
     file = next(Path(trained.log_dir).glob("vis_data/scalars.json"))
     records = [json.loads(line) for line in file.read_text().splitlines()]
-    assert all(isinstance(r["stitch"], int) for r in records if "loss" in r)
+    macs = segmentor_macs(trained.model, (32, 32))
+    steps = [record for record in records if "loss" in record]
+    assert len(steps) == 4
+    for record in steps:
+        assert isinstance(record["stitch"], int)
+        assert record["gflops"] == pytest.approx(macs[record["stitch"]] / 1e9)

@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmsn.datasets.files import encode
+from mmsn.evaluation import Training
+from tests.evaluation.reports import G, report, result, stitches
 from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 HEIGHT, WIDTH = 32, 48
@@ -73,3 +75,20 @@ def depth_checkpoint(depth_config, tmp_path):
     path = tmp_path / "depth.pth"
     torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta={})), path)
     return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of two curves and of the anchors alone; the small anchor alone costs less."""
+    for seed, shift in ((0, 0.0), (1, 1.0)):
+        training = Training(train_macs=3 * 10**13, images_seen=12_000, seed=seed)
+        runs = {
+            "small": [result(0, int(1.9 * G), 10.0 + shift)],
+            "large": [result(1, 6 * G, 20.0 + shift)],
+            "ours": stitches([12.0 + shift, 14.0, 16.0 + shift, 15.0, 22.0]),
+            "snnetv2": stitches([11.0, 9.0, 10.0, 13.0, 21.0 + shift]),
+        }
+        for method, results in runs.items():
+            made = report(*results, images=4, training=training)
+            made.save(tmp_path / "reports" / f"a_b_{method}_{seed}.json")
+    return tmp_path / "reports"

@@ -4,6 +4,7 @@ from mmsn.evaluation import ParetoReport, StitchResult
 from mmsn.evaluation.depth_metric import DEPTH_METRICS
 from mmsn.evaluation.report import Latency
 
+G = 10**9
 FAST = Latency(p50_ms=1, p90_ms=2, repeats=3)
 
 
@@ -42,3 +43,17 @@ def depth_report(prefix=""):
         one = result(i, macs * 10**9, 0.0)
         results.append(one.model_copy(update=dict(metrics=metrics)))
     return report(*results)
+
+
+def stitches(values, metric="mIoU"):
+    """Networks of 2, 3, ... GFLOPs: the first block of the small anchor, then more of the large."""
+    units = len(values) - 1
+    segments = [((0, 0, units),)] + [
+        ((0, 0, units - k), (1, units - k, units)) for k in range(1, units)
+    ]
+    segments.append(((1, 0, units),))
+    kinds = ["anchor", *(["sl"] * (units - 1)), "anchor"]
+    return [
+        result(k, (2 + k) * G, v, metric).model_copy(update=dict(segments=s, kind=kind))
+        for k, (v, s, kind) in enumerate(zip(values, segments, kinds, strict=True))
+    ]

@@ -68,7 +68,7 @@ def score(*pairs, **kwargs):
 depths = st.integers(2, 9999).map(lambda millimeters: millimeters / 1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(depths, depths), min_size=1, max_size=20))
 def test_each_figure_is_what_its_formula_says(pairs):
     p, g = map(np.array, zip(*pairs, strict=True))
@@ -78,7 +78,7 @@ def test_each_figure_is_what_its_formula_says(pairs):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     arrays(np.float32, (3, 4, 5), elements=st.floats(0.5, 9, width=32)),
     arrays(

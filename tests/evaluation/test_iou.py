@@ -30,7 +30,7 @@ def assert_equal(found, expected):
             assert torch.equal(x, y)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     classes=st.integers(2, 60),
     ignored=st.sampled_from([255, 0, 3, -1]),

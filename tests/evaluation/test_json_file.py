@@ -94,9 +94,7 @@ def test_changed_values_are_refused_or_harmless(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FILES)
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**6), patch=st.binary(max_size=6), cut=st.integers(0, 6))
 def test_changed_bytes_are_refused_or_harmless(kind, tmp_path, at, patch, cut):
     data = FILES[kind][1].model_dump_json().encode()

@@ -1,49 +1,11 @@
-"""Methods on one family of anchors: their grouping from files, their tables, their pictures."""
+"""Methods on one family of anchors: their grouping from files, and their tables."""
 
-import re
-
-import numpy as np
 import pytest
 
 from mmsn.errors import UserError
 from mmsn.evaluation import Training
 from mmsn.evaluation.methods import Spread, load_families
-from mmsn.evaluation.methods_page import BEGIN, END, write_methods
-from mmsn.evaluation.methods_plot import _apart, envelopes
-from tests.evaluation.reports import report, result
-
-G = 10**9
-
-
-def stitches(values, metric="mIoU"):
-    """Networks of 2, 3, ... GFLOPs: the first block of the small anchor, then more of the large."""
-    units = len(values) - 1
-    segments = [((0, 0, units),)] + [
-        ((0, 0, units - k), (1, units - k, units)) for k in range(1, units)
-    ]
-    segments.append(((1, 0, units),))
-    kinds = ["anchor", *(["sl"] * (units - 1)), "anchor"]
-    return [
-        result(k, (2 + k) * G, v, metric).model_copy(update=dict(segments=s, kind=kind))
-        for k, (v, s, kind) in enumerate(zip(values, segments, kinds, strict=True))
-    ]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two seeds of two curves and of the anchors alone; the small anchor alone costs less."""
-    for seed, shift in ((0, 0.0), (1, 1.0)):
-        training = Training(train_macs=3 * 10**13, images_seen=12_000, seed=seed)
-        runs = {
-            "small": [result(0, int(1.9 * G), 10.0 + shift)],
-            "large": [result(1, 6 * G, 20.0 + shift)],
-            "ours": stitches([12.0 + shift, 14.0, 16.0 + shift, 15.0, 22.0]),
-            "snnetv2": stitches([11.0, 9.0, 10.0, 13.0, 21.0 + shift]),
-        }
-        for method, results in runs.items():
-            made = report(*results, images=4, training=training)
-            made.save(tmp_path / "reports" / f"a_b_{method}_{seed}.json")
-    return tmp_path / "reports"
+from tests.evaluation.reports import G, report, result, stitches
 
 
 def test_reports_are_grouped_by_their_names(folder):
@@ -73,43 +35,6 @@ def test_the_best_of_each_budget_group(folder):
     assert [low for (low, _), _ in groups] == [2 * G, 3 * G, 4 * G, 5 * G, 6 * G]
     assert groups[2][1]["ours"].values == (16.0, 17.0)
     assert groups[3][1]["snnetv2"].values == (13.0, 13.0)
-
-
-def test_the_tables_hold_every_method_with_its_spread(folder):
-    (family,) = load_families(folder)
-    text = family.markdown()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert ["small anchor alone", "2", "10.50 ± 1.00", "", "", "30 T", "12,000"] in rows
-    assert ["large anchor alone", "2", "", "20.50 ± 1.00", "", "30 T", "12,000"] in rows
-    assert ["straight line between them", "", "", "", "15.62 ± 1.00", "", ""] in rows
-    mine = ["ours", "2", "12.50 ± 1.00", "22.00 ± 0.00", "14.88 ± 0.75", "30 T", "12,000"]
-    assert mine in rows
-    assert ["4", "10.00 ± 0.00", "**16.50 ± 1.00**"] in rows
-    assert "from 2 to 6 GFLOPs of the best mIoU within the budget" in text
-    assert "largest minus smallest" in text
-
-
-def test_of_depth_the_lowest_is_the_best(tmp_path):
-    report(*stitches([0.9, 0.8, 0.7], "rmse"), images=4).save(tmp_path / "d_ours_0.json")
-    report(*stitches([0.8, 0.9, 0.75], "rmse"), images=4).save(tmp_path / "d_snnet_0.json")
-    (family,) = load_families(tmp_path)
-    assert family.mean_best("snnet").values == pytest.approx((0.8,))
-    assert family.mean_best("ours").values == pytest.approx((0.85,))
-    text = family.markdown()
-    assert "| 2 | **0.8000** | 0.9000 |" in text
-    assert "| 3 | 0.9000 | **0.8000** |" in text
-    assert "straight line" not in text
-
-
-def test_a_method_without_a_network_in_a_group_has_no_value_there(tmp_path):
-    whole, some = stitches([1.0, 2.0, 3.0, 4.0]), stitches([1.5, 2.5, 3.5, 4.5])
-    report(*whole, images=4).save(tmp_path / "d_ours_0.json")
-    report(some[0], some[3], images=4).save(tmp_path / "d_part_0.json")
-    (family,) = load_families(tmp_path)
-    assert [list(best) for _, best in family.groups()] == [
-        ["ours", "part"], ["ours"], ["ours"], ["ours", "part"],
-    ]  # fmt: skip
-    assert "| 3 | **2.000** | - |" in family.markdown()
 
 
 def test_the_line_takes_seeds_that_both_anchors_have(folder):
@@ -159,58 +84,3 @@ def test_spread_has_as_many_decimals_as_the_mean():
     assert str(Spread((0.51, 0.52))) == "0.5150 ± 0.0100"
     assert str(Spread((25.0,))) == "25.00"
     assert str(Spread((150.0, 151.0))) == "150.5 ± 1.0"
-
-
-def test_envelopes_are_the_best_within_each_budget(folder):
-    (family,) = load_families(folder)
-    gflops, heights = envelopes(list(family.runs["ours"].values()), "mIoU", 7 * G)
-    assert gflops.tolist() == [2, 3, 4, 6, 7]
-    assert heights.tolist() == [[12, 14, 16, 22, 22], [13, 14, 17, 22, 22]]
-
-
-def test_labels_keep_their_distance_and_their_center():
-    moved = _apart([1.0, 1.1, 1.2, 5.0], 1.0)
-    assert min(np.diff(moved)) >= 1.0 - 1e-12
-    assert np.mean(moved) == pytest.approx(np.mean([1.0, 1.1, 1.2, 5.0]))
-    assert _apart([1.0, 4.0], 1.0) == [1.0, 4.0]
-    assert _apart([], 1.0) == []
-
-
-def test_the_page_keeps_what_is_around_its_part(folder, tmp_path):
-    page = tmp_path / "docs" / "frontier.md"
-    written = write_methods(folder, page, tmp_path / "docs" / "images")
-    picture = tmp_path / "docs" / "images" / "frontier_a_b.png"
-    assert written == [picture, page]
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    first = page.read_text()
-    assert first.startswith(BEGIN)
-    assert "(images/frontier_a_b.png)" in first
-    page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\nafter\n")
-    write_methods(folder, page, tmp_path / "docs" / "images")
-    assert page.read_text() == f"# Title\n\n{first.strip()}\nafter\n"
-
-
-@pytest.mark.parametrize("text", ["# Title\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{BEGIN}\n{END}"])
-def test_a_page_without_a_place_is_left_alone(folder, tmp_path, text):
-    (tmp_path / "page.md").write_text(text)
-    with pytest.raises(UserError, match=r"page\.md has no place for the tables: put the lines"):
-        write_methods(folder, tmp_path / "page.md", tmp_path / "images")
-    assert (tmp_path / "page.md").read_text() == text
-    assert not (tmp_path / "images").exists()
-
-
-def test_parts_have_a_picture_of_their_own(folder, tmp_path):
-    report(*stitches([1.0, 2.0, 3.0]), images=4).save(folder / "a_b_no-teacher_0.json")
-    names = [path.name for path in write_methods(folder, tmp_path / "p.md", tmp_path / "images")]
-    assert names == ["frontier_a_b.png", "frontier_a_b_parts.png", "p.md"]
-
-
-def test_the_picture_names_every_method_and_its_seeds(folder, tmp_path):
-    from mmsn.evaluation.methods_plot import plot_methods
-
-    (family,) = load_families(folder)
-    plot_methods(family, tmp_path / "x.svg")
-    texts = re.findall(r"<!-- (.*?) -->", (tmp_path / "x.svg").read_text())
-    for text in ("ours", "SN-Netv2", "small alone", "large alone"):
-        assert text in texts
-    assert "a_b: best within the budget, 2 seeds" in texts

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmsn.errors import UserError
 from mmsn.models import head_macs, segmentor_macs, segmentor_params, stitched_backbone
-from mmsn.models.complexity import _Head
+from mmsn.models.complexity import NeckAndHeads
 from mmsn.stitching import CostModel, StitchSpace
 from tests.stitching.test_cost import plain_vit
 from tests.tiny import tiny_anchor
@@ -193,9 +193,9 @@ def test_heads_are_counted_as_fvcore_counts_and_left_alone(name):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     model.eval()
     levels = model.backbone.zero_levels((96, 64))
-    analyzer = FlopAnalyzer(_Head(model), levels)
+    analyzer = FlopAnalyzer(NeckAndHeads(model), levels)
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     assert count == analyzer.total()
     with FlopCounterMode(display=False) as products, torch.no_grad():  # two per product
-        _Head(model)(*levels)
+        NeckAndHeads(model)(*levels)
     assert products.get_total_flops() / 2 <= count

@@ -13,7 +13,6 @@ from mmsn.models import (
     segmentor_params,
 )
 from mmsn.models.depth_heads import levels_for
-from tests.models.conftest import tiny_eva
 from tests.models.dense_models import (
     BACKBONE,
     DEPTH_MODEL,
@@ -24,6 +23,7 @@ from tests.models.dense_models import (
     build,
     sample,
 )
+from tests.tiny import tiny_eva
 
 
 @pytest.fixture

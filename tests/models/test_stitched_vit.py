@@ -168,7 +168,7 @@ def test_a_chain_of_three_runs_every_stitch_at_the_last_width(build):
 
 def test_set_and_use(build):
     backbone = build()
-    assert backbone.stitch.id == 1  # the dearest anchor, until somebody chooses
+    assert backbone.stitch.id == 1  # the largest anchor, by default
     backbone.set_stitch(2)
     with backbone.use_stitch(0) as stitch:
         assert stitch == backbone.stitch == backbone.space[0]

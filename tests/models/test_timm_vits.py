@@ -98,7 +98,7 @@ def test_the_layout_of_tokens_has_names(name, layout):
 @pytest.mark.parametrize(
     ("name", "given", "reason"),
     [
-        ("vit_huge_imaginary", {}, "no timm model"),
+        ("vit_huge_imaginary", {}, "not a timm model"),
         ("resnet18", {}, "does not take these options"),
         ("swin_tiny_patch4_window7_224", {}, "SwinTransformer.* unexpected keyword"),
         ("vit_tiny_r_s16_p8_224", {}, "hybrid"),

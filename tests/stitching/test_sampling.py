@@ -16,8 +16,9 @@ from mmsn.stitching import (
     count_units,
     default_step,
     draw,
-    probabilities,
+    draw_parts,
 )
+from tests.stitching.expected import probabilities
 
 DATA = Path(__file__).parents[1] / "data"
 costs = st.dictionaries(st.integers(0, 200), st.integers(1, 10**12), min_size=1)
@@ -78,6 +79,78 @@ def test_frequencies_are_uniform_over_groups_then_members(published):
     chance = probabilities(groups)
     chi2 = sum((counts[i] - draws * p) ** 2 / (draws * p) for i, p in chance.items())
     assert chi2 < 189  # 99.9 % quantile with 133 degrees of freedom
+
+
+def split(groups, drawn):
+    """How many parts are of the first group, of the last, and the groups of the others."""
+    index = {i: n for n, group in enumerate(groups) for i in group}
+    at = [index[i] for i in drawn]
+    top = len(groups) - 1
+    return at.count(0), at.count(top), [n for n in at if 0 < n < top]
+
+
+def test_one_part_is_the_draw_of_sn_netv2(published):
+    groups = budget_groups(published, 10e9)
+    for iteration in range(50):
+        assert draw_parts(groups, 3, iteration, 1) == (draw(groups, 3, iteration),)
+
+
+def test_parts_repeat_for_the_same_seed_and_iteration_and_need_no_state(published):
+    groups = budget_groups(published, 10e9)
+    drawn = [draw_parts(groups, 3, i, 4) for i in range(50)]
+    assert [draw_parts(groups, 3, i, 4) for i in reversed(range(50))] == drawn[::-1]
+    assert drawn != [draw_parts(groups, 4, i, 4) for i in range(50)]
+    # Pinned: a change of the generator would change every resumed run.
+    assert drawn[:3] == [(1, 0, 37, 34), (1, 0, 127, 34), (1, 0, 45, 87)]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 5, 8, 16, 22])
+def test_half_of_the_parts_are_ends_by_turns_and_no_group_between_comes_twice(published, parts):
+    groups = budget_groups(published, 10e9)  # 11 groups lie between the ends
+    extra = Counter()
+    for iteration in range(200):
+        drawn = draw_parts(groups, 0, iteration, parts)
+        first, last, between = split(groups, drawn)
+        assert first + last == parts // 2
+        assert abs(first - last) == parts // 2 % 2
+        assert len(between) == parts - parts // 2
+        assert len(set(between)) == len(between)
+        extra[first - last] += 1
+    if parts // 2 % 2:  # neither end is trained more: 200 throws of a coin, six sigma
+        assert abs(extra[1] - extra[-1]) < 85
+
+
+def test_groups_between_come_again_only_when_all_have_come(published):
+    groups = budget_groups(published, 10e9)
+    _, _, between = split(groups, draw_parts(groups, 0, 7, 50))
+    assert sorted(Counter(between).values()) == [2] * 8 + [3] * 3  # 25 parts, 11 groups
+
+
+def test_groups_between_and_their_members_are_drawn_uniformly(published):
+    groups = budget_groups(published, 10e9)
+    counts = Counter(i for n in range(13_000) for i in draw_parts(groups, 0, n, 4))
+    assert counts[0] == counts[1] == 13_000
+    members = [i for group in groups[1:-1] for i in group]
+    expected = 2 * 13_000 / len(members)
+    chi2 = sum((counts[i] - expected) ** 2 / expected for i in members)
+    assert chi2 < 186  # 99.9 % quantile with 131 degrees of freedom
+
+
+@pytest.mark.parametrize("groups", [((5,),), ((5,), (6, 7))])
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_fewer_than_three_groups_leave_nothing_between_the_ends(groups, parts):
+    seen = Counter()
+    for iteration in range(100):
+        drawn = draw_parts(groups, 0, iteration, parts)
+        assert len(drawn) == parts
+        seen.update(drawn)
+    assert set(seen) == {i for group in groups for i in group}
+
+
+@pytest.mark.parametrize("parts", [0, -2])
+def test_no_parts_are_refused(parts):
+    with pytest.raises(UserError, match=f"parts {parts} is not allowed: give 1 or more stitches"):
+        draw_parts(((0,), (1,)), 0, 0, parts)
 
 
 @pytest.mark.parametrize("step", [-1, float("nan")])

@@ -44,6 +44,16 @@ def test_help_is_quick_and_promises_no_gpus_flag(name: str) -> None:
 
 
 PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "adopt": [
+        (
+            "c.py --anchors a b=c.pth",
+            dict(config="c.py", anchors=["a", "b=c.pth"], out=None, rank=16, stitch=["all"]),
+        ),
+        (
+            "c.py --anchors a b --out d.py --rank 4 --stitch sl 3",
+            dict(config="c.py", anchors=["a", "b"], out="d.py", rank=4, stitch=["sl", 3]),
+        ),
+    ],
     "train": [
         ("c.py", dict(config="c.py", **RUN, amp=False, resume=False)),
         (
@@ -246,6 +256,13 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
             ),
         ),
     ],
+    "frontier": [
+        ("d", dict(folder="d", page="frontier.md", images="images", metric=None)),
+        (
+            "d --page p.md --images i --metric rmse",
+            dict(folder="d", page="p.md", images="i", metric="rmse"),
+        ),
+    ],
     "gradio_demo": [
         ("c.py k.pth", dict(**MODEL, report=None, device=None, host="127.0.0.1", port=7860)),
         (
@@ -368,6 +385,8 @@ def test_flags(tool: Tool, name: str, words: str, expected: dict[str, Any]) -> N
         ("costs", "c.py --batch-size 1.5", "got '1.5'; give a whole number from 1"),
         ("benchmark", "c.py k.pth --best-of r.json x", "K is 'x'; give a whole number from 1"),
         ("benchmark", "c.py k.pth --best-of r.json 2 --stitch all", "not allowed with argument"),
+        ("frontier", "d --pages p.md", "unrecognized arguments: --pages"),
+        ("train_test", "c.py --seed x", "invalid int value: 'x'"),
         ("report", "a.json --alone S one 2", "could not convert string to float: 'one'; give"),
         ("depth_pictures", "c.py k.pth --indices 3 --images 2", "not allowed with argument"),
         ("dataset_converters/nyuv2_depth", "raw", "required: source"),

@@ -95,14 +95,62 @@ def test_both_evaluations_agree_and_their_parts_add_up(speed):
 
 def test_what_heads_could_share(speed):
     printed = speed("heads")
-    lines = rows(printed)[1:]
+    lines = [line for line in rows(printed) if len(line) == 4][1:]
     different = [int(line[1]) for line in lines]
     assert different == sorted(different)  # lower levels are those of more stitches
     assert different[0] < different[-1] == 14
     shares = [float(line[3].rstrip("%")) / 100 for line in lines]
-    spared = float(re.search(r"would spare (\S+)% of", printed)[1]) / 100
+    spared = float(re.search(r"can spare (\S+)% of", printed)[1]) / 100
     expected = sum(s * (1 - d / 14) for s, d in zip(shares, different, strict=True))
     assert spared == pytest.approx(expected, abs=0.003)
+    assert "largest difference 0\n" in printed
+    assert int(re.search(r"modules that are shared: (\d+)", printed)[1]) > 0
+
+
+def test_a_quick_row_says_so(speed):
+    printed = speed("evaluation", "--image-size", 64, 96, "--quick")
+    assert "1 x 32x48" in printed
+    assert "QUICK: half the sides, one round" in printed
+    assert "areas of all stitches are equal" in printed
+
+
+def test_training_several_stitches_in_a_step(speed):
+    printed = speed("training", "--batch-size", 4, "--stitches", 0, 1)
+    assert "stitches 0, 1;" in printed
+    assert "a pass per stitch / one step: " in printed
+
+
+def test_checkpointing_keeps_less(speed):
+    printed = speed("checkpointing", "--batch-size", 2)
+    found = re.findall(r"activations: (\S+) MB recomputed, (\S+) MB kept", printed)
+    assert len(found) == 2
+    assert all(float(recomputed) < float(kept) for recomputed, kept in found)
+
+
+def test_what_unused_parts_cost(speed):
+    printed = speed("unused", "--batch-size", 2, "--stitches", 0, 1)
+    parameters, state = map(
+        float, re.search(r"parameters (\S+) MB, AdamW's state (\S+) MB", printed).groups()
+    )
+    assert state == pytest.approx(2 * parameters, rel=0.01)
+    shares = [float(x) for x in re.findall(r"MB, (\S+)% of all", printed)]
+    assert len(shares) == 2
+    assert all(0 < share < 100 for share in shares)
+
+
+@pytest.mark.slow
+def test_two_processes_reduce_the_same_gradients(speed):
+    printed = speed("ddp", "--batch-size", 2, "--stitches", 0, 1)
+    assert float(re.search(r"largest difference of a gradient: (\S+)", printed)[1]) < 1e-6
+    every, some = map(float, re.search(r"step: (\S+) MB, against (\S+) MB", printed).groups())
+    assert some < every
+
+
+@pytest.mark.slow
+def test_the_first_answer_about_costs(speed):
+    printed = speed("costs")
+    answer, imported = (float(line[3]) for line in rows(printed)[1:])
+    assert answer > 0.5 * imported > 0
 
 
 def test_least_squares_agrees_with_a_pseudo_inverse(speed):
@@ -112,14 +160,14 @@ def test_least_squares_agrees_with_a_pseudo_inverse(speed):
 
 
 def test_memory_of_a_training_step(speed):
-    small, large = (
-        {line[0]: [float(x) for x in line[1:3]] for line in rows(printed)[1:]}
-        for printed in (speed("memory"), speed("memory", "--batch-size", 4))
-    )
-    assert small.keys() == {"0", "1"}
-    for stitch in small:
-        assert large[stitch][0] == pytest.approx(4 * small[stitch][0], rel=0.3)
-        assert large[stitch][1] == small[stitch][1] > 0
+    found = {}
+    for line in rows(speed("memory", "--batch-size", 4))[1:]:
+        found[line[0], line[1]] = [float(x) for x in line[2:4]]
+    assert found.keys() == {(stitch, batch) for stitch in "01" for batch in "24"}
+    for stitch in "01":
+        small, large = found[stitch, "2"], found[stitch, "4"]
+        assert large[0] == pytest.approx(2 * small[0], rel=0.3)
+        assert large[1] == small[1] > 0
 
 
 def test_parts_count_time_once(tool, monkeypatch):

@@ -95,7 +95,7 @@ def test_an_install_without_scripts_is_one_line(wheel: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("mmsn tr", {"train"}),
+        ("mmsn tr", {"train", "train-test"}),
         ("mmsn train --res", {"--resume"}),
         ("mmsn benchmark c.py k.pth --latency ", {"none", "frontier", "all"}),
     ],

@@ -33,12 +33,16 @@ def test_times_are_measured_once_and_refused_elsewhere(tool, config, capsys, tmp
     words = [config, "--latency-table", str(file), "--stitch", "anchors", "4", "--repeats", "2"]
     words += ["--device", "cpu"]
     costs.main([*words, "--all"])
-    assert "p50 (ms)" in capsys.readouterr().out
     table = LatencyTable.load(file)
+    out = capsys.readouterr().out
+    assert table.text() in out  # with percentiles and spread
+    assert out.count("p50 (ms)") == 2
     assert [s.id for s in table.stitches] == [0, 1, 4]
     slowest = max(s.latency.p50_ms for s in table.stitches)
     costs.main([*words, "--budget", f"{slowest!r}ms"])
-    assert "ms (largest that fits" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "ms (largest that fits" in out
+    assert "spread" not in out
     assert LatencyTable.load(file) == table
     table.model_copy(update=dict(torch_version="1.0")).save(file)
     with pytest.raises(UserError, match=rf"torch 1\.0 there, {torch.__version__[:3]}"):

@@ -1,5 +1,5 @@
 # COCO-Stuff-10K in crops of 896, from images whose shorter side is 896.
-_base_ = "./coco-stuff10k_512x512.py"
+_base_ = "./ade20k_512x512.py"
 crop_size = (896, 896)
 full_size = (3584, 896)  # longest and shortest side of an image at scale 1
 train_pipeline = [
@@ -17,6 +17,22 @@ test_pipeline = [
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+dataset_type = "COCOStuffDataset"
+data_root = "data/coco_stuff10k"
+train_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path="images/train2014", seg_map_path="annotations/train2014"),
+        pipeline=train_pipeline,
+    )
+)
+val_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=dict(img_path="images/test2014", seg_map_path="annotations/test2014"),
+        pipeline=test_pipeline,
+    )
+)
 test_dataloader = val_dataloader

@@ -34,10 +34,6 @@ class WholeFileBackend(LocalBackend):
         """Write bytes."""
         write_bytes(filepath, obj)
 
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
-        """Write text."""
-        write_bytes(filepath, obj.encode(encoding))
-
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
@@ -48,7 +44,7 @@ class AtomicCheckpointHook(CheckpointHook):
     - A checkpoint and ``last_checkpoint`` are written beside their names, synced and then renamed.
     - Older checkpoints, and the former best one, are removed only after that.
     - With gradient accumulation, a save that is due in the middle of a step waits for the end of
-      the step: what is accumulated is no part of a checkpoint.
+      the step: a checkpoint does not hold accumulated gradients.
     - ``resume=True`` without ``load_from`` continues from the newest checkpoint that is whole.
     """
 
@@ -100,7 +96,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 )
         elif self.interval > 0 and self.interval % counts:
             runner.logger.info(
-                f"Checkpoint interval {self.interval} is no multiple of accumulative_counts="
+                f"Checkpoint interval {self.interval} is not a multiple of accumulative_counts="
                 f"{counts}: checkpoints are saved after the next whole optimizer step"
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
+from mmsn.errors import UserError
 from mmsn.models import stitched_backbone, training_macs
 from mmsn.registry import HOOKS
 
@@ -25,15 +26,28 @@ class TrainingCostHook(Hook):
     resumed, and stand in the report of a test. An image that a step runs through one stitch costs
     three forward passes of that stitch, backbone, neck and heads, auxiliary heads included. Frozen
     anchors are counted like trained ones, so for them the count is an upper bound.
+
+    Args:
+        before_macs: what the weights cost that the training starts from, for example the
+            training of an anchor alone and the distillation of its child.
+        before_images: the images that it took.
     """
 
     priority = "LOW"  # after the hook that draws the stitches of the iteration
+
+    def __init__(self, before_macs: float = 0, before_images: int = 0) -> None:
+        if before_macs < 0 or before_images < 0:
+            raise UserError(
+                f"before_macs {before_macs} and before_images {before_images} are not allowed: "
+                "give what the starting weights cost, 0 or more"
+            )
+        self._before = dict(train_macs=int(before_macs), images_seen=int(before_images))
 
     def before_train(self, runner: Any) -> None:
         """Count one image through each stitch; checkpoints are loaded by now."""
         self._backbone = stitched_backbone(runner.model)
         self._macs = training_macs(runner.model, self._backbone.img_size)
-        self._count = dict(train_macs=0, images_seen=0)
+        self._count = dict(self._before)
         if runner._resume:
             self._count |= runner.message_hub.get_info(TRAINING_COST, {}) or {}
 
@@ -52,12 +66,12 @@ class TrainingCostHook(Hook):
         runner.message_hub.update_info(TRAINING_COST, dict(self._count))
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Let the counts travel with the weights that they paid for."""
+        """Store the counts with the weights."""
         seed = runner.seed if isinstance(runner.seed, int) else None
         checkpoint["meta"][TRAINING_COST] = dict(self._count, seed=seed)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Take the counts of the weights that are loaded, for a report or to continue them."""
+        """Restore the counts of the loaded weights, for a report or to continue counting."""
         found = checkpoint.get("meta", {}).get(TRAINING_COST)
         if found is not None:
             runner.message_hub.update_info(TRAINING_COST, dict(found))

@@ -1,7 +1,7 @@
 """Hook: stop, or skip a step, when a loss or a gradient is NaN or infinite.
 
 One NaN in one image makes every weight NaN in the same step, and training would run on to its end.
-Here the step is not made. Left out on purpose: infinite gradients under a loss scaler, which skips
+This hook skips that step. Left out on purpose: infinite gradients under a loss scaler, which skips
 such steps by itself and lowers its scale.
 """
 
@@ -38,7 +38,7 @@ class FiniteHook(Hook):
     """Look at losses and gradients before each optimizer step.
 
     The message names iteration, stitches, the loss or the first weight, and the images since the
-    last step. Weights stay as they were, so the checkpoint before is good.
+    last step. The weights do not change, so they can still be saved.
 
     Args:
         action: "stop" raises ``UserError``; "skip" leaves the step out, puts the statistics of
@@ -71,9 +71,9 @@ class FiniteHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Look at passes that no step has used: it is still to come, or a loss scaler left it out.
+        """Check passes that no step has used yet, or that a loss scaler skipped.
 
-        Where every step is made, there are none, and this costs nothing.
+        After a normal step there are none, and this costs nothing.
         """
         waits = is_accumulating(runner.optim_wrapper)
         if (self.action == "stop" or not waits) and any(p.bad_losses() for p in self._passes):
@@ -84,7 +84,7 @@ class FiniteHook(Hook):
                 self._statistics.keep()
 
     def after_train(self, runner: Any) -> None:
-        """Let go of the model."""
+        """Detach from the model."""
         self._detach()
 
     def _detach(self) -> None:
@@ -172,11 +172,11 @@ class _Statistics:
         self.keep()
 
     def keep(self) -> None:
-        """Take them as they are now."""
+        """Store the present statistics."""
         self._kept = [buffer.clone() for buffer in self._buffers]
 
     def put_back(self) -> None:
-        """Undo what came since."""
+        """Restore what ``keep`` stored."""
         for buffer, kept in zip(self._buffers, self._kept, strict=True):
             buffer.copy_(kept)
 

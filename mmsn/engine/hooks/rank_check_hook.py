@@ -1,7 +1,7 @@
 """Hook: refuse ranks that were started differently.
 
 The stitch of an iteration is a function of its number, of a seed and of the budget groups, so ranks
-agree without communication as long as these are equal. This is the one place that makes sure.
+agree without communication as long as these are equal. This hook checks that they are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def refuse_differences(facts: Mapping[str, Any]) -> None:
     """
     if get_world_size() < 2:
         return
+    # A digest, because budget groups and configs are long; its beginning, for the message.
     mine = {name: (_digest(value), repr(value)[:60]) for name, value in facts.items()}
     everyone = all_gather_object(mine)
     for name in dict.fromkeys(name for theirs in everyone for name in theirs):

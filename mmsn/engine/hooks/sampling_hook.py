@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmsn.checks import examine_run
 from mmsn.engine.hooks.stitch_init_hook import StitchInitHook
 from mmsn.errors import UserError
 from mmsn.models import segmentor_macs, stitched_backbone
@@ -47,6 +48,10 @@ class FLOPsConstrainedSamplingHook(Hook):
             raise UserError(f"parts {parts} is not allowed: give 1 or more stitches per iteration")
         self.step, self.stitches, self.parts, self.seed = step, stitches, parts, seed
 
+    def before_run(self, runner: Any) -> None:
+        """Find mistakes in the config before weights are loaded."""
+        examine_run(runner)
+
     def before_train(self, runner: Any) -> None:
         """Count every stitch and form the groups."""
         self._backbone = stitched_backbone(runner.model)
@@ -71,10 +76,12 @@ class FLOPsConstrainedSamplingHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Draw, and write what was drawn into the training log."""
+        # The last batch of an epoch may be smaller. mmengine's samplers give all ranks batches of
+        # one size, so their draws stay equal.
         parts = min(self.parts, len(data_batch["inputs"]))
         drawn = draw_parts(self.groups, self.seed, runner.iter, parts)
         self._backbone.set_training_stitches(drawn)
-        if parts == 1:
+        if parts == 1:  # of several, no single id says what ran
             runner.message_hub.update_scalar("train/stitch", drawn[0])
         gflops = sum(self._macs[i] for i in drawn) / len(drawn) / 1e9
         runner.message_hub.update_scalar("train/gflops", gflops)

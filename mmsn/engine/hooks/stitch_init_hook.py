@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from mmsn.checks import examine_run
 from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import stitched_backbone, unwrap
@@ -40,6 +41,10 @@ class StitchInitHook(Hook):
             raise UserError(f"num_images {num_images} is not allowed: give 1 or more")
         self.num_images, self.seed = num_images, seed
 
+    def before_run(self, runner: Any) -> None:
+        """Find mistakes in the config before weights are loaded."""
+        examine_run(runner)
+
     def before_train(self, runner: Any) -> None:
         """Solve and distribute; weights are loaded by now, and no optimizer step is done yet."""
         backbone = stitched_backbone(runner.model)
@@ -58,6 +63,7 @@ class StitchInitHook(Hook):
                     lambda: progress.advance(task, runner.train_dataloader.batch_size or 1),
                 )
             report_solutions(solutions, time.perf_counter() - start)
+        # The whole state, so the flag ``initialized`` and the random A of the update as well.
         for key in keys:
             for tensor in backbone.layer(key).state_dict().values():
                 broadcast(tensor, src=0)
@@ -79,19 +85,21 @@ class StitchInitHook(Hook):
 
 
 def report_solutions(solutions: dict[LayerKey, Solution], seconds: float) -> None:
-    """Log how well the layers fit, and a warning for each that the images do not determine."""
+    """Log how well the layers fit, and one warning if the images do not determine all of them."""
     errors = [solution.error for solution in solutions.values()]
     print_log(
         f"Initialized {len(solutions)} stitching layers by least squares in {seconds:.1f} s; "
         f"unexplained share of the target {min(errors):.3f} to {max(errors):.3f}",
         logger="current",
     )
-    for key, solution in solutions.items():
-        if solution.rank < solution.size:
-            print_log(
-                f"Stitching layer {key.source} to {key.target} after unit {key.unit}: the images "
-                f"span {solution.rank} of {solution.size} directions, the others map to zero; "
-                "raise num_images of StitchInitHook",
-                logger="current",
-                level=logging.WARNING,
-            )
+    open_ones = {key: s for key, s in solutions.items() if s.rank < s.size}
+    if open_ones:
+        worst, solution = min(open_ones.items(), key=lambda item: item[1].rank / item[1].size)
+        print_log(
+            f"{len(open_ones)} of {len(solutions)} stitching layers are not determined by the "
+            f"images, which span {solution.rank} of {solution.size} directions at worst (layer "
+            f"{worst.source} to {worst.target} after unit {worst.unit}): the other directions map "
+            "to zero; raise num_images of StitchInitHook",
+            logger="current",
+            level=logging.WARNING,
+        )

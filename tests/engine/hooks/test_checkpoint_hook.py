@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot take away, and resuming from the newest whole one."""
+"""Checkpoints that a kill cannot take away, and runs that resume from them."""
 
 import copy
 from pathlib import Path
@@ -8,8 +8,9 @@ import torch
 from mmengine.runner import Runner
 
 from mmsn import files
-from mmsn.engine.resume import is_whole, latest_checkpoint
+from mmsn.engine.resume import is_whole
 from mmsn.errors import UserError
+from tests.engine.reading import log_of
 
 
 class Killed(BaseException):
@@ -20,32 +21,11 @@ def names(folder, pattern="*.pth"):
     return sorted(path.name for path in Path(folder).glob(pattern))
 
 
-def log_of(runner):
-    return next(Path(runner.log_dir).glob("*.log")).read_text()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with the checkpoints of iterations 4 and 6, as far as their names go."""
-    for step in (4, 6):
-        torch.save({"state_dict": {"weight": torch.arange(999.0)}}, tmp_path / f"iter_{step}.pth")
-    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_6.pth"))
-    return tmp_path
-
-
 @pytest.fixture
 def run(run):
     """As elsewhere, without validation."""
     quick = {"train_cfg.val_interval": 100, "val_cfg.stitches": [0]}
     return lambda **changes: run(**quick | changes)
-
-
-@pytest.fixture
-def lines(monkeypatch):
-    """What is logged while a checkpoint is looked for."""
-    logged = []
-    monkeypatch.setattr("mmsn.engine.resume.print_log", lambda line, **kwargs: logged.append(line))
-    return logged
 
 
 @pytest.fixture
@@ -80,7 +60,7 @@ def test_a_kill_in_a_save_leaves_the_checkpoint_before(run, again, monkeypatch, 
     original = files.whole_file
     writes = []
 
-    def kill(path):
+    def kill(path, *options):
         writes.append(Path(path).name)
         if writes[-2:] == ["iter_4.pth", "last_checkpoint"] and moment == "last_checkpoint":
             raise Killed
@@ -89,7 +69,7 @@ def test_a_kill_in_a_save_leaves_the_checkpoint_before(run, again, monkeypatch, 
             data = data[: len(data) // 2] if moment == "half" else data
             Path(runner.work_dir, ".iter_4.abcdefgh.pth").write_bytes(data)
             raise Killed
-        return original(path)
+        return original(path, *options)
 
     monkeypatch.setattr(files, "whole_file", kill)
     with pytest.raises(Killed):
@@ -136,64 +116,18 @@ def damage(path, how):
         path.unlink()
 
 
-@pytest.mark.parametrize("how", ["truncated", "zeros", "one bit", "empty", "missing"])
-def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(folder, lines, how):
-    damage(folder / "iter_6.pth", how)
-    assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
-    assert len(lines) == 1
-    assert f"{folder}/iter_6.pth' is no good" in lines[0]
-    assert f"{folder}/iter_4.pth', the newest whole one" in lines[0]
-
-
-@pytest.mark.parametrize("text", [None, "", "\0\0\0", "/nowhere/iter_6.pth", "iter_99.pth", "."])
-def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
-    pointer = folder / "last_checkpoint"
-    pointer.unlink()
-    if text is not None:
-        pointer.write_text(text)
-    assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
-
-
-def test_leftovers_of_a_longer_run_are_not_newer(folder):
-    """Someone began anew in the folder of a longer run."""
-    (folder / "iter_600.pth").write_bytes((folder / "iter_4.pth").read_bytes())
-    assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
-    damage(folder / "iter_6.pth", "truncated")
-    assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
-
-
-def test_a_moved_folder_resumes_from_itself(folder, tmp_path_factory):
-    moved = folder.rename(tmp_path_factory.mktemp("moved") / "run")
-    assert latest_checkpoint(moved) == str(moved / "iter_6.pth")
-
-
-def test_nothing_whole_is_one_line_with_the_names(folder):
-    for name in ("iter_4.pth", "iter_6.pth"):
-        damage(folder / name, "truncated")
-    with pytest.raises(UserError, match=r"nothing to resume from.*iter_6\.pth.*iter_4") as caught:
-        latest_checkpoint(folder)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_runner_falls_back_or_says_that_it_cannot(run, again):
     runner = run()
     runner.train()
     damage(Path(runner.work_dir, "iter_4.pth"), "truncated")
     resumed = again(runner)
     resumed.train()
-    assert "iter_4.pth' is no good" in log_of(resumed)
+    assert "iter_4.pth' is damaged" in log_of(resumed)
     assert "resumed epoch: 0, iter: 2" in log_of(resumed)
     for name in ("iter_2.pth", "iter_8.pth"):
         damage(Path(runner.work_dir, name), "truncated")
     with pytest.raises(UserError, match=r"nothing to resume from: .*iter_8\.pth"):
         again(runner).train()
-
-
-def test_an_empty_folder_has_no_checkpoint(tmp_path):
-    assert latest_checkpoint(tmp_path) is None
-    (tmp_path / "last_checkpoint").touch()
-    with pytest.raises(UserError, match="last_checkpoint' is empty"):
-        latest_checkpoint(tmp_path)
 
 
 def test_weights_alone_cannot_be_resumed(run, tmp_path):
@@ -250,9 +184,9 @@ def test_the_best_checkpoint_is_replaced_after_the_new_one_is_saved(run, monkeyp
     seen = []
     original = files.whole_file
 
-    def watch(path):
+    def watch(path, *options):
         seen.append(names(runner.work_dir, "best_*"))
-        return original(path)
+        return original(path, *options)
 
     monkeypatch.setattr(files, "whole_file", watch)
     runner.train()

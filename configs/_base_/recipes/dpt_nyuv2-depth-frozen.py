@@ -1,0 +1,14 @@
+# DPT on NYUv2 depth, the labelled set, on frozen anchors; a leaf sets the anchors and their width.
+_base_ = [
+    "../models/depth-dpt.py",
+    "../datasets/nyuv2-depth_416x544.py",
+    "../schedules/adamw-frozen_40k.py",
+    "../default_runtime.py",
+]
+model = dict(
+    data_preprocessor=dict(size=(416, 544)),
+    backbone=dict(
+        img_size=(480, 640),  # of the test images, for which FLOPs are counted
+        freeze_anchors=True,
+    ),
+)

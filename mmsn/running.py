@@ -1,0 +1,59 @@
+"""Making the Runner of a command: its config is examined first, and its console says what matters.
+
+The log file keeps everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmsn.checks import examine, warn
+
+# How messages begin, apart from white space, that fill screens before the first iteration.
+LONG = (
+    "Config:",
+    "------------------------------------------------------------\nSystem environment",
+    "Hooks will be executed in the following order",
+    "Name of parameter - Initialization information",
+    "paramwise_options",
+)
+
+
+def make_runner(config: Config, training: bool) -> Runner:
+    """The Runner of a config: that of ``runner_type``, else a ``QuietRunner``.
+
+    Raises:
+        UserError: the config has mistakes; see ``mmsn.checks``.
+    """
+    findings = examine(config, training)
+    findings.refuse()
+    runner = RUNNERS.build(config) if "runner_type" in config else QuietRunner.from_cfg(config)
+    warn(runner, findings)
+    return runner
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner.
+
+    Modifications of ``Runner``: environment, config, list of hooks and options of parameters go to
+    the log file alone.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The usual logger, its console handlers filtered."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(matters)
+        return logger
+
+
+def matters(record: logging.LogRecord) -> bool:
+    """Is this a message for the console?"""
+    return not record.getMessage().lstrip().startswith(LONG)

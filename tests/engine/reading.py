@@ -1,0 +1,39 @@
+"""What tests look at in a Runner, before and after it has run."""
+
+from pathlib import Path
+
+from mmsn.models import stitched_backbone
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob("*.log")).read_text()
+
+
+def layer_weights(runner):
+    layers = stitched_backbone(runner.model).stitching_layers
+    return {name: layer.weight.clone() for name, layer in layers.items()}
+
+
+def hooks(**sampling):
+    """Config of initialization, and of sampling with these arguments."""
+    return [
+        dict(type="mmsn.StitchInitHook", num_images=6),
+        dict(type="mmsn.FLOPsConstrainedSamplingHook", **sampling),
+    ]
+
+
+def groups_of(runner):
+    return next(hook.groups for hook in runner.hooks if hasattr(hook, "groups"))
+
+
+def watch(runner):
+    """A list that receives the stitches of each training pass."""
+    seen = []
+    stitched_backbone(runner.model).register_forward_pre_hook(
+        lambda module, _: (
+            seen.append(tuple(stitch.id for stitch in module.training_stitches))
+            if module.training
+            else None
+        )
+    )
+    return seen

@@ -1,0 +1,36 @@
+"""Pictures of several methods."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mmsn.evaluation.methods import load_families
+from mmsn.evaluation.methods_plot import _apart, envelopes
+from tests.evaluation.reports import G
+
+
+def test_envelopes_are_the_best_within_each_budget(folder):
+    (family,) = load_families(folder)
+    gflops, heights = envelopes(list(family.runs["ours"].values()), "mIoU", 7 * G)
+    assert gflops.tolist() == [2, 3, 4, 6, 7]
+    assert heights.tolist() == [[12, 14, 16, 22, 22], [13, 14, 17, 22, 22]]
+
+
+def test_labels_keep_their_distance_and_their_center():
+    moved = _apart([1.0, 1.1, 1.2, 5.0], 1.0)
+    assert min(np.diff(moved)) >= 1.0 - 1e-12
+    assert np.mean(moved) == pytest.approx(np.mean([1.0, 1.1, 1.2, 5.0]))
+    assert _apart([1.0, 4.0], 1.0) == [1.0, 4.0]
+    assert _apart([], 1.0) == []
+
+
+def test_the_picture_names_every_method_and_its_seeds(folder, tmp_path):
+    from mmsn.evaluation.methods_plot import plot_methods
+
+    (family,) = load_families(folder)
+    plot_methods(family, tmp_path / "x.svg")
+    texts = re.findall(r"<!-- (.*?) -->", (tmp_path / "x.svg").read_text())
+    for text in ("ours", "SN-Netv2", "small alone", "large alone"):
+        assert text in texts
+    assert "a_b: best within the budget, 2 seeds" in texts

@@ -1,0 +1,40 @@
+"""Every refusal of the package is a ``UserError``, and crosses processes as one."""
+
+import ast
+import pickle
+
+import pytest
+
+from mmsn.deploy.budget import BudgetError
+from mmsn.errors import UserError
+from tests.conftest import ROOT
+
+# What a caller of pydantic sees as one UserError; and bytes that torch asks about, never a person.
+OWN_VALUE_ERRORS = {"evaluation/report.py", "evaluation/latency.py", "compat.py"}
+
+
+@pytest.mark.parametrize("kind", [UserError, BudgetError])
+def test_it_is_a_value_error_that_can_be_pickled(kind):
+    """Ranks and workers of a loader send errors to one another."""
+    error = kind("width 3 is not allowed: give 4")
+    assert isinstance(error, UserError)
+    assert isinstance(error, ValueError)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == "width 3 is not allowed: give 4"
+
+
+def raised(path):
+    """Names of the classes that a module raises."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield getattr(node.exc.func, "id", "")
+
+
+def test_wrong_values_are_user_errors_everywhere():
+    found = {
+        path.relative_to(ROOT / "mmsn").as_posix()
+        for path in (ROOT / "mmsn").rglob("*.py")
+        if {"ValueError", "TypeError", "KeyError", "LookupError"} & set(raised(path))
+    }
+    assert found == OWN_VALUE_ERRORS

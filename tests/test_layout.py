@@ -1,0 +1,80 @@
+"""tests/ mirrors mmsn/ and tools/, with a short list of exceptions; and sections of CHANGELOG."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Tests that no single module owns, by what they look at.
+OF_THE_REPOSITORY = {
+    "test_docs.py",
+    "test_import.py",
+    "test_layout.py",
+    "tools/test_arguments.py",  # the flags of all commands
+    "tools/test_packaging.py",
+    "tools/test_cli.py",  # mmsn_cli
+}
+OF_WHOLE_RUNS = {
+    "deploy/test_extraction_runs.py",
+    "engine/test_adopted_run.py",
+    "engine/test_config_checks.py",
+    "engine/test_depth_runs.py",
+    "engine/test_distributed.py",
+    "engine/test_runs.py",
+    "tools/test_round_trip.py",
+}
+OF_A_CONCEPT = {  # that crosses modules
+    "deploy/test_eva.py",
+    "models/test_anchor_docs.py",
+    "models/test_elastic.py",
+    "models/test_real_weights.py",
+    "models/test_stitched_vit_subset.py",
+    "models/test_training_stitches.py",
+    "stitching/test_properties.py",
+}
+LISTED = OF_THE_REPOSITORY | OF_WHOLE_RUNS | OF_A_CONCEPT
+OTHER_FOLDERS = ("campaigns", "configs")  # which mirror folders of their own
+WITHOUT_CODE = {"version.py"}
+
+
+def modules(root: Path) -> list[Path]:
+    return [p.relative_to(root) for p in root.rglob("*.py") if p.name != "__init__.py"]
+
+
+def files_of_tests() -> set[str]:
+    return {p.relative_to(ROOT / "tests").as_posix() for p in (ROOT / "tests").rglob("test_*.py")}
+
+
+def mirror_of(module: Path) -> str:
+    return (module.parent / f"test_{module.name}").as_posix()
+
+
+def test_every_module_has_a_test_file() -> None:
+    wanted = {mirror_of(m) for m in modules(ROOT / "mmsn") if m.as_posix() not in WITHOUT_CODE}
+    assert sorted(wanted - files_of_tests()) == []
+
+
+def test_every_test_file_has_a_module_or_is_listed() -> None:
+    known = {mirror_of(module) for module in modules(ROOT / "mmsn")}
+    # tools/_speed.py is tested by tests/tools/test_speed.py, like tools/dataset_converters/x.py
+    # by tests/tools/test_x.py.
+    known |= {f"tools/test_{m.name.lstrip('_')}" for m in modules(ROOT / "tools")}
+    found = {name for name in files_of_tests() if not name.startswith(OTHER_FOLDERS)}
+    assert sorted(found - known - LISTED) == []
+
+
+@pytest.mark.parametrize("name", sorted(LISTED))
+def test_the_list_names_files_that_exist(name: str) -> None:
+    assert (ROOT / "tests" / name).is_file()
+
+
+def test_each_section_of_the_changelog_stands_once() -> None:
+    """Merges like to double them, and to leave bullets under the wrong one."""
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    headings = [line for line in lines if line.startswith("#")]
+    unreleased = headings[headings.index("## Unreleased") + 1 :]
+    assert unreleased[:3] == ["### Added", "### Changed", "### Fixed"]
+    assert all(line.startswith("## ") for line in unreleased[3:4])
+    firsts = [line for line in lines if line.startswith("- ")]
+    assert len(firsts) == len(set(firsts))

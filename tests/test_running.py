@@ -1,0 +1,55 @@
+"""What a Runner of the commands shows on the console."""
+
+import logging
+
+import pytest
+
+from mmsn.running import QuietRunner, make_runner, matters
+
+
+def record(message):
+    return logging.LogRecord("mmengine", logging.INFO, "file.py", 1, message, (), None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Config:\nmodel = dict()",
+        "Hooks will be executed in the following order:\nbefore_run:",
+        "paramwise_options -- backbone.x:lr=0.1",
+        f"\n{'-' * 60}\nSystem environment:\n    sys.platform: linux",
+        "\nName of parameter - Initialization information\n\nbackbone.x - torch.Size([3])",
+    ],
+)
+def test_long_messages_go_to_the_file_alone(message):
+    assert not matters(record(message))
+
+
+@pytest.mark.parametrize("message", ["Iter(train) [1/2]", "Wrote pareto.json\n| a | b |", "\n+--+"])
+def test_others_reach_the_console(message):
+    assert matters(record(message))
+
+
+def test_only_console_handlers_are_filtered(tmp_path):
+    runner = QuietRunner.__new__(QuietRunner)
+    runner._experiment_name, runner._log_dir, runner._timestamp = "quiet", str(tmp_path), "1"
+    logger = runner.build_logger(log_level="INFO", log_file=str(tmp_path / "1.log"))
+    filtered = {isinstance(h, logging.FileHandler): matters in h.filters for h in logger.handlers}
+    assert filtered == {False: True, True: False}
+
+
+def test_the_class_of_the_config_is_taken():
+    from mmengine.config import Config
+    from mmengine.registry import RUNNERS
+
+    @RUNNERS.register_module()
+    class SomebodysRunner:
+        def __init__(self, cfg):
+            self.logger, self.model = logging.getLogger("x"), cfg["model"]
+
+        @classmethod
+        def from_cfg(cls, cfg):
+            return cls(cfg)
+
+    config = Config(dict(runner_type="SomebodysRunner", model=dict(type="X", backbone={})))
+    assert type(make_runner(config, training=False)) is SomebodysRunner

@@ -1,0 +1,23 @@
+"""tools/adopt.py: what it writes and says."""
+
+import pytest
+from mmengine.config import Config
+
+from mmsn.errors import UserError
+from tests.adopt.names import DEIT3, UPERNET
+
+
+def test_the_command_writes_a_file_once(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = tool("adopt").main
+    words = [UPERNET, "--anchors", *(anchor["model_name"] for anchor in DEIT3), "--stitch", "sl"]
+    main(words)
+    told = capsys.readouterr().out
+    assert "- model.neck: None -> MultiLevelNeck, 4 levels of width 256" in told
+    assert "note: optim_wrapper.optimizer is SGD" in told
+    name = UPERNET.replace(".py", "_stitched.py")
+    assert f"wrote {name}" in told
+    config = Config.fromfile(name)
+    assert config.custom_hooks[1].stitches == "sl"
+    with pytest.raises(UserError, match="exists: give another file as --out"):
+        main(words)
