@@ -29,7 +29,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 LEAVES = {p.name for p in ROOT.glob("configs/*/*.py")}
 ASSIGNMENT = re.compile(r"(\w+)=(\S*)")
 # Names of files that a command writes, or that stand for the reader's own
-WRITTEN = {"config.py", "pareto.json", "pareto.1.json", "recipe.json", "FAMILY_METHOD_SEED.json"}
+WRITTEN = {"config.py", "pareto.json", "pareto.1.json", "recipe.json", "predict.py"}
+WRITTEN.add("FAMILY_METHOD_SEED.json")
 
 
 def by_name(path):

@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 # Tests that no single module owns, by what they look at.
 OF_THE_REPOSITORY = {
     "test_docs.py",
+    "test_import.py",
     "test_layout.py",
     "tools/test_arguments.py",  # the flags of all commands
     "tools/test_packaging.py",

@@ -4,7 +4,8 @@
     mmsn export DIR/config.py DIR/model.safetensors --out model.pt2
 
 The file takes normalized images (B, 3, H, W) of one size, any number of them, and gives logits
-(B, classes, H, W). It is compared with PyTorch before this ends.
+(B, classes, H, W). It is compared with PyTorch before this ends. Beside an .onnx file, predict.py
+is written, which needs NumPy, Pillow and ONNX Runtime alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="FILE", help="a name in .onnx or .pt2")
     add_image_size(parser, "the sliding window, or the training crop")
     parser.add_argument(
+        "--dynamic-size",
+        action="store_true",
+        help="images of any size from 64x64 on, where the head allows it",
+    )
+    parser.add_argument(
         "--precision",
         choices=("float32", "float16", "bfloat16", "int8"),
         default="float32",
@@ -39,18 +45,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmsn.deploy import export, open_exported, open_stitch
     from mmsn.deploy.exporting import check_request, crop_size
+    from mmsn.errors import UserError
 
     check_request(Path(args.out), args.precision)
     model = open_stitch(args.config, args.checkpoint, args.stitch)
+    if args.dynamic_size and args.image_size:
+        raise UserError("--dynamic-size and --image-size exclude each other: give one")
     size = tuple(args.image_size) if args.image_size else crop_size(model.cfg)
-    path = export(model, args.out, size, args.precision)
+    path = export(model, args.out, None if args.dynamic_size else size, args.precision)
     image = torch.randn(1, 3, *size)
     with torch.no_grad():
         meta = [dict(img_shape=image.shape[2:])]
         expected, got = model.encode_decode(image, meta), open_exported(path)(image)
     difference, largest = (got - expected).abs().max(), expected.abs().max()
+    sizes = "any size" if args.dynamic_size else f"{size[0]}x{size[1]}"
     print(
-        f"{path}: {path.stat().st_size / 1e6:.4g} MB for images of {size[0]}x{size[1]}; largest "
+        f"{path}: {path.stat().st_size / 1e6:.4g} MB for images of {sizes}; largest "
         f"difference from PyTorch in float32 {difference:.2g}, of logits up to {largest:.3g}"
     )
 

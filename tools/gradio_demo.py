@@ -18,8 +18,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_report(parser, "for the curve and the best stitches")
     add_device(parser)
     parser.add_argument(
-        "--port", type=int, default=7860, help="port on this machine (default: %(default)s)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
     )
+    parser.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
     return parser.parse(argv)
 
 
@@ -38,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     report = ParetoReport.load(args.report) if args.report else None
     page = build_page(open_segmentor(args.config, args.checkpoint, args.device), report)
-    page.launch(server_name="127.0.0.1", server_port=args.port)
+    page.launch(server_name=args.host, server_port=args.port)
 
 
 if __name__ == "__main__":

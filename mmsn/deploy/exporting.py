@@ -7,9 +7,9 @@ normalization, sliding windows. Both kinds of files carry it as data
 (``mmsn.deploy.inference_spec``). ``Predictor`` reads it, and so does the ``predict.py`` that is
 written beside an ``.onnx`` file and needs neither PyTorch nor OpenMMLab.
 
-The batch is free. Height and width are fixed on purpose: position embeddings are resampled, and
-pooling heads divide the map, by sizes that only Python knows. ``.pt2`` is ``torch.export``, which
-PyTorch keeps instead of TorchScript.
+The batch is free. Height and width are fixed by default: it makes the smaller graph, and sliding
+windows have one size. They may be free where the head allows it; pooling to a fixed grid does not.
+``.pt2`` is ``torch.export``, which PyTorch keeps instead of TorchScript.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from mmengine.config import Config
+from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
@@ -37,6 +39,7 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 SUFFIXES = (".onnx", ".pt2")
 # Copied beside an .onnx file; a module only so that it is checked like one.
 ONNX_PREDICT = Path(__file__).with_name("onnx_predict.py")
+SMALLEST = 64  # pixels of a side that is free; pyramids halve the map of patches twice
 SPEC_FILE = "mmsn.json"  # inside a .pt2
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -46,17 +49,21 @@ class Logits(nn.Module):
 
     Args:
         model: a segmentor; a copy runs, in evaluation mode.
-        image_size: (height, width) to which position embeddings are resampled once and for all.
+        image_size: (height, width) to which position embeddings are resampled once and for all;
+            None resamples them in every pass.
         dtype: of the weights and the work between input and output.
     """
 
     def __init__(
-        self, model: Any, image_size: tuple[int, int], dtype: torch.dtype = torch.float32
+        self, model: Any, image_size: tuple[int, int] | None, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
-        fix_input_size(self.model, image_size)
+        if image_size is None:
+            _free_upsampling(self.model)
+        else:
+            fix_input_size(self.model, image_size)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, classes, H, W)."""
@@ -66,6 +73,31 @@ class Logits(nn.Module):
         return logits.float()
 
 
+class FreeUpsample(nn.Module):
+    """mmseg's ``Upsample`` by a whole factor.
+
+    Modifications: no ``int(...)`` of the new size, which would fix it in a trace.
+    """
+
+    def __init__(self, source: Upsample) -> None:
+        super().__init__()
+        self.factor = int(source.scale_factor)
+        self.options = dict(mode=source.mode, align_corners=source.align_corners)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, factor * H, factor * W)."""
+        size = [side * self.factor for side in maps.shape[-2:]]
+        return nn.functional.interpolate(maps, size, **self.options)
+
+
+def _free_upsampling(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            factor = getattr(child, "scale_factor", None)
+            if isinstance(child, Upsample) and isinstance(factor, float) and factor.is_integer():
+                setattr(parent, name, FreeUpsample(child))
+
+
 def crop_size(config: Config) -> tuple[int, int]:
     """(height, width) that a segmentor sees: its sliding window, or its training crop."""
     size = config.model.get("test_cfg", {}).get("crop_size") or config.model.backbone.img_size
@@ -73,7 +105,10 @@ def crop_size(config: Config) -> tuple[int, int]:
 
 
 def export(
-    model: Any, path: str | Path, image_size: tuple[int, int], precision: Precision = "float32"
+    model: Any,
+    path: str | Path,
+    image_size: tuple[int, int] | None,
+    precision: Precision = "float32",
 ) -> Path:
     """Write a segmentor as ``.onnx`` or ``.pt2``, whichever ``path`` ends with.
 
@@ -83,27 +118,32 @@ def export(
         model: an mmseg ``EncoderDecoder``; a supernet's present stitch, with all its weights:
             extract the stitch first.
         path: the file; it is replaced if it exists.
-        image_size: (height, width) of the images that it will take.
+        image_size: (height, width) of the images that it will take; None for any from 64x64 on,
+            where the head allows it.
         precision: of weights and work; "int8" is ONNX Runtime's dynamic quantization of the
             matrix products, 8 bits per weight and per activation.
 
     Raises:
-        UserError: a combination that is not supported, an empty image, or missing packages.
+        UserError: a combination that is not supported, an empty image, a head that needs one
+            size, or missing packages.
     """
     path = Path(path)
     check_request(path, precision)
-    if min(image_size) < 1:
+    if image_size is not None and min(image_size) < 1:
         raise UserError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
     spec = InferenceSpec.of(model).for_file(image_size)
-    # Two images: torch.export takes a batch of one for a constant.
-    images = torch.randn(2, 3, *image_size)
+    # Two images: torch.export takes a batch of one for a constant. Sides that differ, for the same
+    # reason, and that are no power of two.
+    images = torch.randn(2, 3, *(image_size or (80, 112)))
+    free = {0: torch.export.Dim("batch")}
+    if image_size is None:
+        free |= {i: torch.export.Dim(f"side{i}", min=SMALLEST) for i in (2, 3)}
     with torch.no_grad():
         network(images)  # fills what is made once per size with real values
-        program = torch.export.export(
-            network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        with _said_of_head(model, image_size):
+            program = torch.export.export(network, (images,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
     if path.suffix == ".pt2":
@@ -113,15 +153,30 @@ def export(
     elif precision == "int8":
         with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
             whole = Path(folder) / "float32.onnx"
-            _write_onnx(program, images, spec, whole)
+            _write_onnx(program, images, free, spec, whole)
             quantize(whole, part)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not through a temporary name: above 2 GB, a second file is written that is named after it.
-        _write_onnx(program, images, spec, path)
+        with _said_of_head(model, image_size):
+            _write_onnx(program, images, free, spec, path)
     if path.suffix == ".onnx":
         shutil.copyfile(ONNX_PREDICT, path.with_name("predict.py"))
     return path
+
+
+@contextmanager
+def _said_of_head(model: Any, image_size: tuple[int, int] | None) -> Iterator[None]:
+    """Where sizes are free, failing to trace or to translate is what the head does not allow."""
+    try:
+        yield
+    except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+        if image_size is not None:
+            raise
+        raise UserError(
+            f"{type(model.decode_head).__name__} or what is before it needs images of one size for "
+            "this format: give --image-size instead of --dynamic-size"
+        ) from error
 
 
 def check_request(path: Path, precision: Precision) -> None:
@@ -208,14 +263,16 @@ def _need_onnx() -> None:
         )
 
 
-def _write_onnx(program: Any, images: Tensor, spec: InferenceSpec, path: Path) -> None:
+def _write_onnx(
+    program: Any, images: Tensor, free: dict[int, Any], spec: InferenceSpec, path: Path
+) -> None:
     _fix_layouts(program.graph_module)
     written: Any = torch.onnx.export(
         program,
         (images,),
         input_names=["input"],
         output_names=["output"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=(free,),
         dynamo=True,
         verbose=False,
     )

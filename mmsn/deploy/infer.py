@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mmsn.deploy.budget import Budget
-from mmsn.deploy.predictor import Predictor, read_image
+from mmsn.deploy.predictor import Prediction, Predictor, read_image
 from mmsn.errors import UserError
 from mmsn.files import whole_file
 
@@ -97,11 +97,17 @@ def paint(
     budget: str | int | Budget | None = None,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """An (H, W, 3) RGB image of uint8 with the classes' colors over it, or else those of depth.
+    """An (H, W, 3) RGB image of uint8 with what is predicted for it over it; see ``overlay``."""
+    return overlay(predictor, image, predictor.predict(image, budget), opacity)
+
+
+def overlay(
+    predictor: Predictor, image: np.ndarray, found: Prediction, opacity: float = 0.5
+) -> np.ndarray:
+    """The image with the classes' colors over it, or else those of depth.
 
     Depth goes from violet at 0 m over green to yellow at the head's ``max_depth``.
     """
-    found = predictor.predict(image, budget)
     if found.labels is not None:
         colors = color_classes(found.labels, predictor.palette, image)
     else:

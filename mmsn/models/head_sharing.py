@@ -1,12 +1,12 @@
 """Neck and head modules that read one feature level, run once for stitches that share the level.
 
-Stitches that begin alike give equal lower levels. Convolutions that read such a level alone, as in
-the lateral convolutions of UperNet, the scale heads of Semantic FPN or ``MultiLevelNeck``, give
-equal results, too. Evaluation keeps them from one stitch to the next.
+Stitches with a common beginning give equal lower levels. Convolutions that read such a level alone,
+as in the lateral convolutions of UperNet, the scale heads of Semantic FPN or ``MultiLevelNeck``,
+give equal results, too. Evaluation keeps them from one stitch to the next.
 
 Which modules these are is found from shapes, so this works for any head. What is left out: modules
 of classes from outside torch and OpenMMLab, which may have a state; modules with hooks inside,
-which somebody wants to see called; and operators that stand in a head's own ``forward``.
+which have to be called; and operators that stand in a head's own ``forward``.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class LevelMemo:
 
 
 def _is_free(module: nn.Module) -> bool:
-    """Has nobody replaced its forward pass, or put hooks on what is inside it?"""
+    """Whether its forward pass is that of its class, and no module inside it has hooks."""
     inside = (part for part in module.modules() if part is not module)
     hooks = any(part._forward_hooks or part._forward_pre_hooks for part in inside)
     return not hooks and "forward" not in vars(module)

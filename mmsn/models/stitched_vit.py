@@ -152,7 +152,7 @@ class StitchedViT(BaseModule):
         # Three places that name a stitch, strongest first: the ``use_stitch`` of this thread or
         # task, the draw of a training step, the stitch that was set. ``forward`` only reads them.
         self._drawn: tuple[Stitch, ...] = ()
-        self._is_chosen = len(self.space) == 1  # has anybody said which stitch to train?
+        self._is_chosen = len(self.space) == 1  # False until a stitch to train is named
         self._in_use: ContextLocal[Stitch] = ContextLocal()
         self._shared: ContextLocal[SharedPass | None] = ContextLocal()
 
@@ -162,7 +162,7 @@ class StitchedViT(BaseModule):
         return self._in_use.get() or self._stitch
 
     def set_stitch(self, stitch_id: int) -> None:
-        """Choose the stitch that ``forward`` runs from now on, outside of any ``use_stitch``.
+        """Choose the stitch that ``forward`` runs from now on, outside of ``use_stitch``.
 
         Raises:
             UserError: an id that the space does not have.
@@ -172,10 +172,10 @@ class StitchedViT(BaseModule):
     def set_training_stitches(self, ids: Sequence[int]) -> None:
         """Choose the stitches that ``forward`` runs in training mode; none: that of evaluation.
 
-        The batch is cut into as many consecutive parts as there are ids, equal but for one image,
-        and each part runs its stitch; the levels hold the whole batch again. So one step trains
-        several stitches at the cost of one, and any neck, head and loss can follow. Evaluation
-        mode never looks at this, and ``use_stitch`` and ``set_stitch`` override it.
+        The batch is cut into as many consecutive parts as there are ids, of equal size up to one
+        image, and each part runs its stitch; the levels hold the whole batch again. So one step
+        trains several stitches at the cost of one, and any neck, head and loss can follow.
+        Evaluation mode ignores this, and ``use_stitch`` and ``set_stitch`` override it.
 
         Raises:
             UserError: an id that the space does not have.
@@ -189,9 +189,9 @@ class StitchedViT(BaseModule):
         return (in_use,) if in_use else self._drawn or (self._stitch,)
 
     def _warn_of_one_stitch(self) -> None:
-        """Say once that nobody draws stitches, which no config needs to say."""
+        """Warn once where training mode runs the default stitch, which is hardly ever meant."""
         if not (self._is_chosen or self._drawn or self._in_use.get()):
-            self._is_chosen = True
+            self._is_chosen = True  # the warning is not repeated
             print_log(
                 f"Nothing draws stitches, so training runs stitch {self._stitch.id} alone: add "
                 "dict(type='mmsn.StitchInitHook') and "

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmsn.deploy import export, extract, open_exported, open_stitch, save
+from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
 from mmsn.deploy.exporting import check_request, crop_size, quantize
 from mmsn.errors import UserError
 from mmsn.models.opening import with_weights
@@ -80,6 +80,43 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
         )
         assert integers.dtype == torch.int8
         assert ((integers * scale - weight).abs() <= 0.51 * scale).all()
+
+
+@pytest.mark.parametrize(("head", "stitch"), [("setr-naive", 9), ("fpn", 2)])
+def test_height_and_width_are_free_where_the_head_allows_it(head, stitch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, _ = one_stitch(head, stitch)
+    run = open_exported(export(model, tmp_path / "model.onnx", None))
+    for size in ((64, 80), (67, 101), (128, 96)):
+        image = torch.randn(1, 3, *size)
+        expected = logits(model, image)
+        assert (run(image) - expected).abs().max() <= 1e-4
+    predictor, torch_one = Predictor.load(tmp_path / "model.onnx"), Predictor.of(model)
+    picture = torch.randint(0, 255, (90, 150, 3), dtype=torch.uint8).numpy()
+    assert predictor.spec.image_size is None
+    assert abs(predictor.logits(picture) - torch_one.logits(picture)).max() <= 1e-4
+
+
+def test_a_head_that_pools_is_free_in_pt2(tmp_path):
+    model, _ = one_stitch("upernet", 2)
+    run = open_exported(export(model, tmp_path / "model.pt2", None))
+    for size in ((64, 80), (66, 101), (128, 99)):
+        image = torch.randn(1, 3, *size)
+        assert (run(image) - logits(model, image)).abs().max() <= 1e-4
+
+
+def test_a_head_that_needs_one_size_says_so(setr, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise torch._dynamo.exc.UserError(
+            torch._dynamo.exc.UserErrorType.CONSTRAINT_VIOLATION, "a guard"
+        )
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    message = "SETRUPHead or what is before it needs images of one size for this format: give"
+    with pytest.raises(UserError, match=message):
+        export(setr[1], tmp_path / "model.pt2", None)
+    assert not (tmp_path / "model.pt2").exists()
 
 
 def test_a_pt2_file_runs_where_mmsn_mmseg_and_timm_are_not_imported(tmp_path):

@@ -30,30 +30,90 @@ def url(monkeypatch):
     page.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_visitor_moves_the_slider(url, tmp_path):
-    rng = np.random.default_rng(0)
-    picture = cv2.resize(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8), (320, 240))
-    cv2.imwrite(str(tmp_path / "picture.png"), picture)
+@pytest.fixture
+def visit(url):
+    """Open the page on a small laptop's screen."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport=dict(width=1100, height=1200))
+        page = browser.new_page(viewport=dict(width=1366, height=768))
         page.goto(url)
-        chosen = page.locator("#chosen")
-        playwright.expect(chosen).to_contain_text("within 100%", timeout=60_000)
-        page.locator("input[type=file]").first.set_input_files(str(tmp_path / "picture.png"))
-        playwright.expect(chosen).to_contain_text("ms measured", timeout=60_000)
-        expensive = page.locator("img[src*='/file=']").last.get_attribute("src")
-        slider = page.locator("input[type=number]").first
-        slider.fill("60")
-        slider.press("Enter")
-        slider.blur()
-        playwright.expect(chosen).to_contain_text("within 60%", timeout=60_000)
-        playwright.expect(chosen).to_contain_text("ms measured")
-        playwright.expect(page.get_by_text(re.compile(r"chosen: stitch \d+")).first).to_be_visible()
-        cheap = page.locator("img[src*='/file=']").last.get_attribute("src")
-        assert cheap != expensive
-        if "MMSN_SCREENSHOT" in os.environ:  # to be looked at
-            page.wait_for_timeout(1000)
-            page.screenshot(path=os.environ["MMSN_SCREENSHOT"], full_page=True)
+        playwright.expect(page.locator("#chosen")).to_contain_text("within 100%", timeout=60_000)
+        yield page
         browser.close()
+
+
+def upload(page, path, image=None):
+    if image is not None:
+        cv2.imwrite(str(path), image)
+    page.locator("input[type=file]").first.set_input_files(str(path))
+
+
+def photo(height, width):
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8), (width, height))
+
+
+def is_seen(page, locator):
+    """Is all of it on the screen, without scrolling?"""
+    box = locator.bounding_box()
+    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 768
+
+
+def look(page, name):
+    if "MMSN_SCREENSHOT" in os.environ:  # a folder; to be looked at
+        page.wait_for_timeout(1000)
+        page.screenshot(path=f"{os.environ['MMSN_SCREENSHOT']}/{name}.png")
+
+
+def test_a_visitor_moves_the_slider(visit, tmp_path):
+    chosen = visit.locator("#chosen")
+    upload(visit, tmp_path / "picture.png", photo(480, 640))
+    playwright.expect(chosen).to_contain_text("ms measured, the median of 5", timeout=60_000)
+    expensive = visit.locator("img[src*='/file=']").nth(1).get_attribute("src")
+    ring = visit.get_by_text(re.compile(r"chosen: stitch \d+")).first
+    ticks = visit.locator(".xtick text").all_inner_texts()
+    for element in (
+        visit.locator("input[type=range]").first,
+        visit.locator(".js-plotly-plot"),
+        ring,
+    ):
+        assert is_seen(visit, element)
+    legend = visit.locator("#legend")
+    playwright.expect(legend).to_contain_text(re.compile(r"[a-e] \d+%"))
+    assert "rgb(" in legend.inner_html()
+    look(visit, "first")
+    slider = visit.locator("input[type=number]").first
+    slider.fill("60")
+    slider.press("Enter")
+    slider.blur()
+    playwright.expect(chosen).to_contain_text("within 60%", timeout=60_000)
+    playwright.expect(chosen).to_contain_text("ms measured")
+    playwright.expect(ring).to_be_visible()
+    cheap = visit.locator("img[src*='/file=']").nth(1).get_attribute("src")
+    assert cheap != expensive
+    assert visit.locator(".xtick text").all_inner_texts() == ticks
+    look(visit, "second")
+
+
+def test_a_large_photo_answers_and_a_broken_one_says_so(visit, tmp_path):
+    chosen = visit.locator("#chosen")
+    upload(visit, tmp_path / "large.jpg", photo(3000, 4000))
+    playwright.expect(chosen).to_contain_text("ms measured", timeout=60_000)
+    size = visit.evaluate(
+        "[...document.querySelectorAll(\"img[src*='/file=']\")].map(i => i.naturalWidth)"
+    )
+    assert max(size[1:]) == 1024
+    visit.reload()
+    (tmp_path / "broken.png").write_bytes(b"no")
+    upload(visit, tmp_path / "broken.png")
+    shown = visit.get_by_text("This file is no image that can be read").first
+    playwright.expect(shown).to_be_visible(timeout=60_000)
+    look(visit, "broken")
+
+
+def test_an_example_is_a_click_away(visit):
+    visit.locator("img[src*='shapes-']").first.click()
+    playwright.expect(visit.locator("#chosen")).to_contain_text("ms measured", timeout=60_000)
+    look(visit, "example")

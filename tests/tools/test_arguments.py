@@ -217,11 +217,25 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "export": [
         (
             "c.py k.pth --out m.onnx",
-            dict(**MODEL, stitch=None, out="m.onnx", image_size=None, precision="float32"),
+            dict(
+                **MODEL,
+                stitch=None,
+                out="m.onnx",
+                image_size=None,
+                dynamic_size=False,
+                precision="float32",
+            ),
         ),
         (
             "c.py k.pth --out m.pt2 --stitch middle --image-size 64 48 --precision bfloat16",
-            dict(**MODEL, stitch="middle", out="m.pt2", image_size=[64, 48], precision="bfloat16"),
+            dict(
+                **MODEL,
+                stitch="middle",
+                out="m.pt2",
+                image_size=[64, 48],
+                dynamic_size=False,
+                precision="bfloat16",
+            ),
         ),
     ],
     "extract": [
@@ -250,10 +264,10 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "gradio_demo": [
-        ("c.py k.pth", dict(**MODEL, report=None, device=None, port=7860)),
+        ("c.py k.pth", dict(**MODEL, report=None, device=None, host="127.0.0.1", port=7860)),
         (
-            "c.py k.pth --report r.json --device cpu --port 80",
-            dict(**MODEL, report="r.json", device="cpu", port=80),
+            "c.py k.pth --report r.json --device cpu --host 0.0.0.0 --port 80",
+            dict(**MODEL, report="r.json", device="cpu", host="0.0.0.0", port=80),
         ),
     ],
     "infer": [

@@ -1,0 +1,78 @@
+"""The arithmetic of the script beside an ONNX file: that of PyTorch, of OpenCV and of mmseg."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from torch.nn import functional as F
+
+from mmsn.models.image_logits import sliding_boxes
+
+pytest.importorskip("onnxruntime")
+onnx_predict = pytest.importorskip("mmsn.deploy.onnx_predict")
+
+SIZES = [((7, 9), (14, 18)), ((20, 31), (9, 10)), ((5, 5), (5, 5)), ((1, 6), (4, 3))]
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES)
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_floats_are_resized_as_by_pytorch(old, new, align_corners):
+    image = torch.randn(3, *old)
+    expected = F.interpolate(image[None], new, mode="bilinear", align_corners=align_corners)[0]
+    found = onnx_predict.resize(image.numpy(), new, align_corners)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "exact"),
+    [
+        (*SIZES[0], False),
+        (*SIZES[1], True),
+        (*SIZES[2], True),
+        (*SIZES[3], False),
+    ],
+)
+def test_pixels_are_resized_as_by_opencv(old, new, exact):
+    """For some sizes, such as twice the sides and a single row, OpenCV rounds in another way."""
+    image = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
+    expected = cv2.resize(image, new[::-1], interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    found = onnx_predict.resize(image.transpose(2, 0, 1).astype(int), new)
+    assert np.abs(found - expected.astype(int)).max() <= 1
+    assert not exact or np.array_equal(found, expected)
+
+
+def predictor(spec):
+    """One whose network doubles the first channel, and the shapes that it was given."""
+    seen = []
+
+    def run(_, inputs):
+        seen.append(inputs["input"].shape[2:])
+        return [2 * inputs["input"][:, :1]]
+
+    made = onnx_predict.Predictor.__new__(onnx_predict.Predictor)
+    outputs = [SimpleNamespace(shape=[1, 1, "h", "w"])]
+    made.session = SimpleNamespace(run=run, get_outputs=lambda: outputs)
+    made.spec = dict(image_size=None, crop_size=None, stride=None) | spec
+    return made, seen
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "stride"), [((10, 12), (6, 6), (4, 4)), ((5, 20), (8, 10), (4, 10))]
+)
+def test_windows_are_those_of_mmseg_and_average_where_they_overlap(size, crop, stride):
+    made, seen = predictor(dict(crop_size=crop, stride=stride))
+    pixels = np.random.default_rng(0).normal(size=(3, *size)).astype(np.float32)
+    np.testing.assert_allclose(made.windows(pixels), 2 * pixels[:1], rtol=1e-6)
+    boxes = sliding_boxes(size, ConfigDict(crop_size=crop, stride=stride))
+    assert seen == [(b.bottom - b.top, b.right - b.left) for b in boxes]
+
+
+def test_a_file_of_one_size_refuses_others():
+    made, _ = predictor(dict(image_size=[8, 8]))
+    assert made.windows(np.ones((3, 8, 8), np.float32)).shape == (1, 8, 8)
+    with pytest.raises(SystemExit, match=r"error: the model takes \[8, 8\], not a \(8, 9\) window"):
+        made.windows(np.ones((3, 8, 9), np.float32))
