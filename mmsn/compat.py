@@ -17,6 +17,9 @@ checkpoint loaders     the forks, which fall back to ``weights_only=False`` and 
                        run code that a checkpoint holds; the originals with torch
                        before 2.6, which never refuse it. See ``mmsn.loaders``;
                        ``MMSN_TRUST_CHECKPOINTS=1`` switches the protection off
+quiet import           mmseg and mmcv, which say at import that OneDL could not be
+                       imported (twice) and that mmcv-lite lacks one operator, which
+                       no head of a stitched ViT uses; nothing else is silenced
 =====================  ==============================================================
 
 Left out on purpose: nothing here patches a function of mmengine, mmcv or mmseg. Loaders are
@@ -26,9 +29,12 @@ registered where mmengine lets loaders be registered.
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -305,6 +311,37 @@ def replace_checkpoint_loaders() -> None:
     importlib.import_module("mmsn.loaders")  # not at the top: it imports mmengine
 
 
+# What mmcv and mmseg say at import, of packages that mmsn does not need.
+_SAID_AT_IMPORT = "Could not import OneDL"
+_WARNED_AT_IMPORT = "Fail to import ``MultiScaleDeformableAttention``"
+
+
+class _WithoutLine(io.TextIOBase):
+    """Writes to another stream all lines but one."""
+
+    def __init__(self, stream: Any, line: str) -> None:
+        self._stream, self._line, self._after_line = stream, line, False
+
+    def write(self, text: str) -> int:
+        """Write, unless it is the line, or the end of the line after it."""
+        is_end, self._after_line = self._after_line and text == "\n", text == self._line
+        if not is_end and text not in (self._line, f"{self._line}\n"):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the other stream."""
+        self._stream.flush()
+
+
+def import_quietly() -> None:
+    """Import the parts of mmcv and mmseg that report packages which mmsn does not need."""
+    with warnings.catch_warnings(), redirect_stdout(_WithoutLine(sys.stdout, _SAID_AT_IMPORT)):
+        warnings.filterwarnings("ignore", message=_WARNED_AT_IMPORT)
+        for name in ("mmcv.cnn", "mmseg.datasets"):
+            importlib.import_module(name)
+
+
 def prepare() -> None:
     """Check the stack and apply every shim that it needs; the order matters.
 
@@ -320,3 +357,4 @@ def prepare() -> None:
     add_mmcv_operators(installed)
     allow_mmengine_checkpoints()
     replace_checkpoint_loaders()
+    import_quietly()  # last: it needs all of the above

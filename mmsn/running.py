@@ -23,6 +23,14 @@ LONG = (
     "Name of parameter - Initialization information",
     "paramwise_options",
 )
+# What mmengine warns of, though nothing can be done about it: weights that are frozen on purpose,
+# its own old names, and metrics without a prefix.
+POINTLESS = (
+    "is skipped since its requires_grad=False",
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    "The prefix is not set in metric class",
+)
 
 
 def make_runner(config: Config, training: bool) -> Runner:
@@ -41,8 +49,8 @@ def make_runner(config: Config, training: bool) -> Runner:
 class QuietRunner(Runner):
     """mmengine's Runner.
 
-    Modifications of ``Runner``: environment, config, list of hooks and options of parameters go to
-    the log file alone.
+    Modifications of ``Runner``: environment, config, list of hooks, options of parameters and
+    warnings that nobody can act on go to the log file alone.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -56,4 +64,5 @@ class QuietRunner(Runner):
 
 def matters(record: logging.LogRecord) -> bool:
     """Is this a message for the console?"""
-    return not record.getMessage().lstrip().startswith(LONG)
+    message = record.getMessage().lstrip()
+    return not message.startswith(LONG) and not any(part in message for part in POINTLESS)

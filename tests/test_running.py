@@ -18,6 +18,8 @@ def record(message):
         "Hooks will be executed in the following order:\nbefore_run:",
         "paramwise_options -- backbone.x:lr=0.1",
         f"\n{'-' * 60}\nSystem environment:\n    sys.platform: linux",
+        "backbone.stitching_layers.0_to_1_after_0.weight is skipped since its requires_grad=False",
+        "The prefix is not set in metric class IoUMetric.",
         "\nName of parameter - Initialization information\n\nbackbone.x - torch.Size([3])",
     ],
 )

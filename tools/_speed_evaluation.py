@@ -68,7 +68,8 @@ def evaluation(args: argparse.Namespace) -> None:
 
     def together() -> None:
         with torch.no_grad():
-            loop.run_batch(batch, model.test_step)
+            for _ in loop.run_stitches("test", batch):
+                pass
 
     head = model.decode_head
     both = {

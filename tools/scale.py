@@ -38,14 +38,15 @@ ANCHORS = {"S": ("S+L", 0), "B": ("B+L", 0), "L": ("S+L", 1)}
 def train_macs(model: Any, size: tuple[int, int]) -> float:
     """Multiply-accumulates of one image's forward pass, on average over what is drawn."""
     from mmsn.models import segmentor_macs, training_macs
-    from mmsn.stitching import budget_groups, default_step, probabilities
+    from mmsn.stitching import budget_groups, default_step
 
     macs, space = training_macs(model, size), model.backbone.space
     if len(space) == 1:
         return float(next(iter(macs.values())))
     of_inference = segmentor_macs(model, size)
     groups = budget_groups(of_inference, default_step(of_inference, space.ladder))
-    return sum(share * macs[i] for i, share in probabilities(groups).items())
+    # Groups are drawn uniformly, then members of a group.
+    return sum(sum(macs[i] for i in group) / len(group) for group in groups) / len(groups)
 
 
 def networks() -> dict[str, Any]:

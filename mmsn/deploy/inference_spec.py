@@ -161,8 +161,9 @@ class InferenceSpec:
         """
         names = [field.name for field in fields(cls)]
         try:
-            if json.loads(texts["mmsn"]) != FORMAT:
-                raise ValueError("another version")
+            version = json.loads(texts["mmsn"])
+            if version != FORMAT:
+                raise UserError(f"version {version!r}, not {FORMAT!r}")
             values = {name: _frozen(json.loads(texts[name])) for name in names}
         except (KeyError, ValueError) as error:
             raise UserError(

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.dist import collect_results
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseTTAModel
 from mmengine.runner import BaseLoop, ValLoop
 from mmengine.runner.amp import autocast
@@ -27,8 +27,10 @@ from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.evaluation import CityscapesMetric, IoUMetric
 
 from mmsn.deploy import StitchMenu
+from mmsn.engine.pictures import StitchPictures
 from mmsn.errors import UserError
 from mmsn.evaluation.iou import BatchLabels
+from mmsn.evaluation.tables import class_table
 from mmsn.models import stitched_backbone
 from mmsn.models.complexity import unwrap
 from mmsn.models.head_sharing import LevelMemo, level_modules
@@ -37,6 +39,8 @@ from mmsn.registry import LOOPS
 from mmsn.stitching import resolve
 from mmsn.stitching.selection import StitchNames
 from mmsn.stitching.trie import Trie
+
+FEW = 4  # stitches whose classes fit into a table
 
 
 class StitchEvaluators:
@@ -55,15 +59,25 @@ class StitchEvaluators:
 
         The mean is what ``save_best`` of a checkpoint hook should look at.
         """
-        with quiet(len(self.by_id) > 3):
+        with quiet(len(self.by_id) > 1):
             self.class_iou = {i: class_iou(e.metrics, size) for i, e in self.by_id.items()}
             self.results = {i: dict(e.evaluate(size)) for i, e in self.by_id.items()}
+        self._log_classes()
         flat = {
             f"stitch{i}/{k}": v for i, metrics in self.results.items() for k, v in metrics.items()
         }
         names = scalars(next(iter(self.results.values())))
         means = {k: sum(m[k] for m in self.results.values()) / len(self.results) for k in names}
         return means | flat  # the means first: save_best='auto' takes the first
+
+    def _log_classes(self) -> None:
+        """One table for a few stitches; mmseg's own, one for each, do not name their stitch."""
+        columns = {i: ious for i, ious in self.class_iou.items() if ious is not None}
+        if 1 < len(columns) <= FEW:
+            metrics = next(iter(self.by_id.values())).metrics
+            classes = next((m.dataset_meta or {})["classes"] for m in metrics if _has_classes(m))
+            table = class_table(classes, columns)
+            print_log(f"IoU of each class in percent\n{table}", logger="current")
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -92,13 +106,17 @@ def _separate_outputs(metrics: Sequence[BaseMetric], stitch_id: int) -> None:
 def class_iou(metrics: Sequence[BaseMetric], size: int) -> list[float] | None:
     """IoU of each class in percent, on rank 0, where mmseg's ``IoUMetric`` is among the metrics."""
     for metric in metrics:
-        if isinstance(metric, IoUMetric) and "mIoU" in metric.metrics and metric.results:
+        if _has_classes(metric) and metric.results:
             results = collect_results(list(metric.results), size, metric.collect_device)
             if results is None:
                 return None
             intersection, union = (sum(r[k].double() for r in results) for k in (0, 1))
             return (100 * intersection / union).tolist()
     return None
+
+
+def _has_classes(metric: BaseMetric) -> bool:
+    return isinstance(metric, IoUMetric) and "mIoU" in metric.metrics
 
 
 @contextmanager
@@ -156,12 +174,23 @@ class StitchLoop(BaseLoop):
         levels = self._trie.shared_levels()
         self._memo = LevelMemo(level_modules(model, levels) if levels else ())
 
-    def run_batch(self, data_batch: Any, step: Callable[[Any], Any]) -> Any:
-        """Run every stitch on one batch; the last one's outputs go to the hooks.
+    def run_batch(self, mode: Literal["val", "test"], idx: int, data_batch: Any) -> None:
+        """Run every stitch on one batch, between the hooks before and after it.
 
-        ``step`` is the model's own, for what ``LabelStep`` cannot do.
+        Hooks that draw see the outputs of every stitch, all others those of the last one.
         """
+        runner, batch = self.runner, dict(batch_idx=idx, data_batch=data_batch)
+        runner.call_hook(f"before_{mode}_iter", **batch)
+        pictures = StitchPictures(runner, mode, several=len(self.evaluator.by_id) > 1)
+        for stitch_id, outputs in self.run_stitches(mode, data_batch):
+            pictures.save(stitch_id, outputs=outputs, **batch)
+        with pictures.saved():
+            runner.call_hook(f"after_{mode}_iter", **batch, outputs=outputs)
+
+    def run_stitches(self, mode: str, data_batch: Any) -> Iterator[tuple[int, Any]]:
+        """Run every stitch on one batch and give its metrics the outputs; ids and outputs."""
         model, backbone = self.runner.model, stitched_backbone(self.runner.model)
+        step = model.val_step if mode == "val" else model.test_step
         passes, labels = backbone.share_prefixes(self._trie), BatchLabels()
         with autocast(enabled=self.fp16), self._memo.share():
             predict: Callable[[], Any] = partial(step, data_batch)
@@ -174,7 +203,7 @@ class StitchLoop(BaseLoop):
                 samples = [_as_dict(output) for output in outputs]
                 for metric in self.evaluator.by_id[stitch_id].metrics:
                     labels.process(metric, data_batch, samples)
-        return outputs
+                yield stitch_id, outputs
 
     def _wants_labels_only(self) -> bool:
         """Whether nothing here reads ``seg_logits`` or changes how the model predicts."""
@@ -230,8 +259,4 @@ class ParetoValLoop(StitchLoop, ValLoop):
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Run every stitch on one batch."""
-        self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self.run_batch(data_batch, self.runner.model.val_step)
-        self.runner.call_hook(
-            "after_val_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
-        )
+        self.run_batch("val", idx, data_batch)

@@ -110,13 +110,6 @@ class ParetoTestLoop(StitchLoop, TestLoop):
                 "list of stitches or state of the data: it is not used, and removed when this one "
                 "has finished"
             )
-        order = list(self.evaluator.by_id)
-        if len(order) > 1 and self.runner.cfg.get("default_hooks", {}).get("visualization", {}).get(
-            "draw"
-        ):
-            self.runner.logger.warning(
-                f"Pictures show one of the {len(order)} stitches; name one to choose which"
-            )
         if stitched_backbone(self.runner.model).uninitialized:
             self.runner.logger.warning(
                 "Some stitching layers are random: neither least squares nor the checkpoint "
@@ -146,11 +139,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         self._progress.advance(self._task)
         if idx < self._batches_done:
             return
-        self.runner.call_hook("before_test_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self.run_batch(data_batch, self.runner.model.test_step)
-        self.runner.call_hook(
-            "after_test_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs
-        )
+        self.run_batch("test", idx, data_batch)
         is_full = (idx + 1) % self._batches_per_chunk == 0 or idx + 1 == len(self.dataloader)
         if self.chunk and is_full:
             self._finish_chunk(idx // self._batches_per_chunk)

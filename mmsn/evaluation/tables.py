@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -110,3 +110,15 @@ def text_table(report: ParetoReport, reference: Reference | None = None) -> str:
     text = io.StringIO()
     Console(file=text, width=110).print(table)
     return text.getvalue() + "".join(f"{line}\n" for line in reference.numbers(report))
+
+
+def class_table(classes: Sequence[str], ious: Mapping[int, Sequence[float]]) -> str:
+    """IoU of each class in percent, one column for each stitch id."""
+    table = Table()
+    for name in ("class", *(f"stitch {stitch_id}" for stitch_id in ious)):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, *row in zip(classes, *ious.values(), strict=True):
+        table.add_row(escape(name), *(f"{value:.2f}" for value in row))
+    text = io.StringIO()
+    Console(file=text, width=110).print(table)
+    return text.getvalue().rstrip()

@@ -28,15 +28,15 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_killed_trainings_end_as_an_undisturbed_one():
-    counts = run("kill_training", "--kills", 6)
-    assert counts["kills"] >= 6
+    counts = run("kill_training", "--kills", 3)
+    assert counts["kills"] >= 3
     assert counts["trainings"] >= 1
     assert counts["lost"] == counts["differ"] == 0
 
 
 def test_damaged_files_are_refused_or_read():
-    counts = run("fuzz_files", "--inputs", 900)
-    assert counts["inputs"] == 900
-    assert counts["refused"] > 450
+    counts = run("fuzz_files", "--inputs", 500)
+    assert counts["inputs"] == 500
+    assert counts["refused"] > 250
     assert counts["read"] > 90  # as after a change of one digit
     assert not counts["what"]

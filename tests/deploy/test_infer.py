@@ -177,7 +177,14 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_part(tmp_path, words):
     words = [str(tmp_path / "in" / "v.avi") if w.endswith("/in") else w for w in words]
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "tools" / "infer.py"), *words]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore the signal, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         waited = time.monotonic() + 120
         while not list(out.glob(".v.avi.*.mp4")) and time.monotonic() < waited:

@@ -352,8 +352,8 @@ def test_the_report_of_an_earlier_run_is_kept(run, checkpoint):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["no.pth"], "error: no.pth"),
-        (["CHECKPOINT", "--stitches", "3"], "error: stitch 3 is unknown: ids are 0 to 4 without 3"),
+        (["no.pth"], "error: checkpoint 'no.pth' does not exist"),
+        (["CHECKPOINT", "--stitch", "3"], "error: stitch 3 is unknown: ids are 0 to 4 without 3"),
     ],
 )
 def test_bad_input_is_one_line(config, checkpoint, tmp_path, words, line):
@@ -367,6 +367,6 @@ def test_bad_input_is_one_line(config, checkpoint, tmp_path, words, line):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(line)

@@ -3,6 +3,7 @@
 import pytest
 
 from mmsn.evaluation import Reference, markdown_table, text_table
+from mmsn.evaluation.tables import class_table
 from tests.evaluation.reports import depth_report, report, result
 
 
@@ -66,3 +67,11 @@ def test_titles_and_metrics_are_shown_as_they_are():
     text = text_table(odd).replace("\n", "")
     assert "a[/b] [red]" in text
     assert "[red]x" in text
+
+
+def test_classes_of_several_stitches_are_one_table():
+    text = class_table(["sky", "boat [1]"], {0: [12.25, float("nan")], 25: [99.5, 0.0]})
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines()]
+    assert [row for row in rows if row] == [["sky", "12.25", "99.50"], ["boat [1]", "nan", "0.00"]]
+    assert "stitch 0" in text
+    assert "stitch 25" in text

@@ -87,9 +87,12 @@ def test_train_resume_and_test(
     def run(name: str, *words: str) -> None:
         module = tool(name)
         build = module.build_runner
-        monkeypatch.setattr(
-            module, "build_runner", lambda cfg: runners.append(build(cfg)) or runners[-1]
-        )
+
+        def keep(*args, **kwargs):
+            runners.append(build(*args, **kwargs))
+            return runners[-1]
+
+        monkeypatch.setattr(module, "build_runner", keep)
         # one name per run: mmengine shares message hubs between runners of the same name
         options = [f"experiment_name=round_trip_{len(runners)}"]
         if runners:

@@ -148,6 +148,8 @@ class AtomicCheckpointHook(CheckpointHook):
         return [self.filename_tmpl.format(old) for old in steps[: -self.max_keep_ckpts]]
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        if not self.save_best:  # then a validation without training has no backend either
+            return
         backend = self.file_backend
         self.file_backend = later = _RemovesLater(backend)
         try:

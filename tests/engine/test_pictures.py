@@ -1,0 +1,52 @@
+"""Pictures of several stitches are named after their stitch."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.runner import Runner
+
+DRAW = dict(type="SegVisualizationHook", draw=True, interval=1)
+
+
+@pytest.fixture
+def drawing(config, tmp_path):
+    config.default_hooks.visualization = DRAW
+    # A visualizer is found again by its name, and would draw into the folder of another test.
+    config.visualizer = dict(
+        type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend")], name=str(tmp_path)
+    )
+    config.test_cfg.stitches = [0, 4]
+    return config
+
+
+def pictures(runner):
+    return sorted(path.name for path in Path(runner.log_dir).rglob("*.png"))
+
+
+def test_each_stitch_has_its_own(drawing):
+    runner = Runner.from_cfg(drawing)
+    runner.test()
+    assert pictures(runner) == sorted(
+        f"stitch{stitch}_test_0000{image}.png_{image + 1}.png"
+        for stitch in (0, 4)
+        for image in range(3)
+    )
+    hook = next(hook for hook in runner.hooks if hasattr(hook, "draw"))
+    assert hook.draw
+    assert hook._visualizer is runner.visualizer
+
+
+def test_those_of_a_validation_too(drawing):
+    drawing.val_cfg.stitches = [1, 2]
+    runner = Runner.from_cfg(drawing)
+    runner.val()
+    names = pictures(runner)
+    assert {name.split("_")[0] for name in names} == {"stitch1", "stitch2"}
+    assert len(names) == 4  # the first image of each batch
+
+
+def test_one_stitch_keeps_mmseg_s_names(drawing):
+    drawing.test_cfg.stitches = [4]
+    runner = Runner.from_cfg(drawing)
+    runner.test()
+    assert pictures(runner) == [f"test_0000{image}.png_{image + 1}.png" for image in range(3)]
