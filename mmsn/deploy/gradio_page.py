@@ -109,7 +109,8 @@ def _shown(file: str) -> np.ndarray:
     try:
         image = read_image(file)
     except UserError as error:
-        raise gr.Error("This file is no image that can be read: try a JPEG or PNG.") from error
+        told = "This file is no image that can be read: try a JPEG or PNG."
+        raise gr.Error(told, print_exception=False) from error
     share = LONGEST_SIDE / max(image.shape[:2])
     if share < 1:
         height, width = (max(1, round(share * side)) for side in image.shape[:2])

@@ -126,7 +126,17 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
     plain = [line for line in dist.requires or [] if "extra ==" not in line]
     assert plain
     assert not [line for line in plain if line.startswith(("mm", "onedl", "openmim"))]
-    extras = {"onedl", "openmmlab", "test", "lint", "dev", "demo", "export", "completion"}
+    extras = {
+        "onedl",
+        "openmmlab",
+        "test",
+        "lint",
+        "dev",
+        "demo",
+        "export",
+        "openvino",
+        "completion",
+    }
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
 
 
