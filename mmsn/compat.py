@@ -338,7 +338,7 @@ def import_quietly() -> None:
     """Import the parts of mmcv and mmseg that report packages which mmsn does not need."""
     with warnings.catch_warnings(), redirect_stdout(_WithoutLine(sys.stdout, _SAID_AT_IMPORT)):
         warnings.filterwarnings("ignore", message=_WARNED_AT_IMPORT)
-        for name in ("mmcv.cnn", "mmseg.datasets"):
+        for name in ("mmcv.cnn.bricks.transformer", "mmseg.datasets"):
             importlib.import_module(name)
 
 

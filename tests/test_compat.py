@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -188,3 +189,12 @@ def test_a_checkpoint_gets_no_other_attribute(tmp_path: Path, request_: _Asks) -
     torch.save({"hub": request_}, path)
     with pytest.raises(Exception, match="only HistoryBuffer's own"):
         torch.load(path, weights_only=True)
+
+
+def test_the_import_is_quiet() -> None:
+    """Also for what mmcv and mmseg warn of, which nobody who uses mmsn needs."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import mmsn; print('done')"], capture_output=True, text=True
+    )
+    assert done.stdout == "done\n"
+    assert "MultiScaleDeformableAttention" not in done.stderr
