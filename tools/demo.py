@@ -2,7 +2,7 @@
 
     mmsn demo
 
-About five minutes on two CPU cores; a GPU is used where there is one. Interrupted, it continues
+Eight to nine minutes on one CPU core; a GPU is used where there is one. Interrupted, it continues
 when it is called again.
 """
 
