@@ -21,6 +21,12 @@ def test_an_error_stops_before_weights_are_loaded(config):
         runner.train()
 
 
+@pytest.fixture(autouse=True)
+def _name_of_its_own(config, tmp_path):
+    """mmengine shares loggers between runs of one name, which is the time in seconds."""
+    config.experiment_name = tmp_path.name
+
+
 def test_warnings_come_once_and_before_least_squares(config):
     config.val_cfg = dict(type="ValLoop")
     config.train_cfg.max_iters = 1
@@ -50,7 +56,7 @@ def test_hooks_may_be_registered_by_a_program(config):
     runner = Runner.from_cfg(config)
     runner.train()
     assert "custom_hooks has no mmsn.FLOPsConstrainedSamplingHook" in log(runner)
-    config.experiment_name = runner.experiment_name + "_registered"
+    config.experiment_name, config.work_dir = "registered", config.work_dir + "_registered"
     runner = Runner.from_cfg(config)
     runner.register_hook(sampling)
     runner.train()
