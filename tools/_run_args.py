@@ -168,14 +168,21 @@ def load_config(args: argparse.Namespace) -> Any:
     cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
-        wrong = [word for word in args.cfg_options if "=" not in word]
+        wrong = [word for word in args.cfg_options if not word.partition("=")[1] or word[0] == "="]
         if wrong:
             raise UserError(f"--cfg-options {' '.join(wrong)}: give KEY=VALUE, without spaces")
         # DictAction belongs to mmengine, so it reads the words only now, after the parsing
         reader = argparse.ArgumentParser(usage="--cfg-options KEY=VALUE ...")
         reader.add_argument("--cfg-options", nargs="+", action=DictAction)
         words = ["--cfg-options", *args.cfg_options]
-        cfg.merge_from_dict(reader.parse_args(words).cfg_options)
+        try:
+            cfg.merge_from_dict(reader.parse_args(words).cfg_options)
+        except (AssertionError, KeyError, TypeError, ValueError, IndexError) as error:
+            # mmengine's own words for a value it cannot read, or a key that the config cannot take
+            raise UserError(
+                f"--cfg-options {' '.join(args.cfg_options)} do not fit this config "
+                f"({type(error).__name__}: {error}): check brackets, and keys against the config"
+            ) from error
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get("work_dir") is None:

@@ -24,12 +24,12 @@ def load_pretrained(anchor: Anchor) -> None:
     """Load timm's published weights.
 
     Raises:
-        RuntimeError: they could not be loaded, for whatever reason timm has.
+        UserError: they could not be loaded, for whatever reason timm has.
     """
     try:
         donor = create(anchor.model_name, True, anchor.timm_options)
     except Exception as error:
-        raise RuntimeError(
+        raise UserError(
             f"anchor {anchor.model_name!r}: its pretrained weights could not be loaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); give a local "
             "file as checkpoint= instead of pretrained=True"

@@ -25,6 +25,7 @@ from mmsn.models.anchor import Anchor
 from mmsn.shrink.child import ChildPlan, unit_outputs
 from mmsn.shrink.images import UnlabeledImages
 from mmsn.shrink.unexplained import accumulators, energy_of
+from mmsn.state_dict import read_pickle
 
 WARMUP_SHARE = 0.05
 
@@ -206,10 +207,11 @@ class Distillation:
         """Continue from a file that ``save`` wrote.
 
         Raises:
-            UserError: it belongs to a distillation with other settings; the first is named.
+            UserError: it is damaged, or belongs to a distillation with other settings, of which the
+                first is named.
         """
         # Compared one by one, so that the message names what changed.
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = read_pickle(path, self.device)
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
                 raise UserError(

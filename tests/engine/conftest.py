@@ -46,6 +46,8 @@ def config(shapes, tmp_path):
             custom_imports=dict(imports=["mmsn"]),
             default_scope="mmseg",
             work_dir=str(tmp_path / "run"),
+            # Else the time in seconds; mmengine shares loggers between runs of one name.
+            experiment_name=tmp_path.name,
             model=tiny_segmentor(
                 tiny_backbone((2, 4), (1, 3), SIZE, anchors=anchors),
                 tiny_head(12),

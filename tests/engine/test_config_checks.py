@@ -21,12 +21,6 @@ def test_an_error_stops_before_weights_are_loaded(config):
         runner.train()
 
 
-@pytest.fixture(autouse=True)
-def _name_of_its_own(config, tmp_path):
-    """mmengine shares loggers between runs of one name, which is the time in seconds."""
-    config.experiment_name = tmp_path.name
-
-
 def test_warnings_come_once_and_before_least_squares(config):
     config.val_cfg = dict(type="ValLoop")
     config.train_cfg.max_iters = 1

@@ -160,5 +160,5 @@ def test_a_failed_download_names_the_anchor_and_the_way_out(monkeypatch):
         raise OSError("no\nnetwork")
 
     monkeypatch.setattr("timm.create_model", fail)
-    with pytest.raises(RuntimeError, match=r"vit_tiny_patch16_224.*no network.*checkpoint="):
+    with pytest.raises(UserError, match=r"vit_tiny_patch16_224.*no network.*checkpoint="):
         anchor.init_weights()

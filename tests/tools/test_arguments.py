@@ -450,8 +450,12 @@ def test_config_overrides(tool: Tool, tmp_path: Path, words: list[str], work_dir
     assert cfg.work_dir == work_dir
     assert cfg.model == dict(depth=5, widths=[3, 4])
     assert cfg.launcher == "none"
-    with pytest.raises(UserError, match="--cfg-options depth: give KEY=VALUE"):
-        train.load_config(train.parse_args([str(path), "--cfg-options", "depth"]))
+    for word in ("depth", "=1"):
+        with pytest.raises(UserError, match=f"--cfg-options {word}: give KEY=VALUE"):
+            train.load_config(train.parse_args([str(path), "--cfg-options", word]))
+    for word in ("work_dir=[(1,2", "model.widths.x=1"):
+        with pytest.raises(UserError, match="do not fit this config"):
+            train.load_config(train.parse_args([str(path), "--cfg-options", word]))
 
 
 def test_amp(tool: Tool) -> None:
