@@ -76,7 +76,7 @@ def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
                 sources=["upload", "clipboard"],
                 height=PICTURE,
             )
-            # gradio would open a broken file, and fail, before anybody could say so.
+            # gradio would open a broken file, and fail, before this page could say so.
             image.preprocess = lambda upload: upload.path if upload is not None else None
             painted = gr.Image(label="classes", type="numpy", format="png", height=PICTURE)
         with gr.Row():

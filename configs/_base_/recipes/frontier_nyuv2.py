@@ -17,7 +17,7 @@ model = dict(
         rank=_base_.rank,
     ),
     decode_head=dict(
-        type="mmsn.StridedSETRUPHead",  # a third off the time of a step
+        type="mmsn.StridedSETRUPHead",  # a cheaper loss; see its module
         label_stride=2,
         in_index=0,
         in_channels=_base_.width,
