@@ -12,9 +12,12 @@ TIMES = ["", "median, ms", "quartiles, ms", "process, ms"]
 
 
 class Setting:
-    """The model of a config with random weights, and random inputs."""
+    """The model of a config with random weights, and random inputs.
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    ``freeze_anchors`` overrides the config's.
+    """
+
+    def __init__(self, args: argparse.Namespace, freeze_anchors: bool | None = None) -> None:
         import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
         import torch
         from mmengine.config import Config
@@ -28,6 +31,8 @@ class Setting:
         spec = Config.fromfile(args.config).model
         for anchor in spec.backbone.anchors:
             anchor.pretrained, anchor.checkpoint = False, None
+        if freeze_anchors is not None:
+            spec.backbone.freeze_anchors = freeze_anchors
         with DefaultScope.overwrite_default_scope("mmseg"):
             model = MODELS.build(spec if "type" in spec else spec.backbone)
         # SyncBN runs on a GPU alone and is the same as BN in evaluation.

@@ -11,6 +11,7 @@ Rows:
   training       several stitches in one training step against a pass for each
   memory         what a training step holds, by stitch and batch
   checkpointing  recomputing blocks in the backward pass against keeping activations
+  frozen         a training step with frozen anchors against one that trains everything
   unused         the optimizer's step without and with gradients of parts that a stitch leaves out
   ddp            two processes: finding unused parameters, or reducing those of the drawn stitch
   least-squares  the streaming solver against a pseudo-inverse of all tokens
@@ -80,6 +81,7 @@ ROWS: dict[str, Callable[[argparse.Namespace], None]] = {
     "ddp": _speed_ddp.ddp,
     "evaluation": _speed_evaluation.evaluation,
     "flops": _speed_start.flops,
+    "frozen": _speed_training.frozen,
     "heads": _speed_evaluation.heads,
     "import": _speed_start.imports,
     "least-squares": _speed_training.least_squares,

@@ -206,3 +206,14 @@ def test_a_row_without_its_config_is_refused(tool, capsys):
     with pytest.raises(SystemExit):
         tool("benchmark_speed").parse_args(["sharing"])
     assert "sharing needs a CONFIG" in capsys.readouterr().err
+
+
+def test_frozen_anchors_train_less_and_hold_less(speed):
+    printed = speed("frozen", "--batch-size", 2, "--stitches", 0, 1)
+    trained = dict(re.findall(r"(frozen|full): (\S+) trained parameters", printed))
+    frozen, full = (int(trained[name].replace(",", "")) for name in ("frozen", "full"))
+    assert 0 < frozen < full
+    peaks = re.findall(r"(\S+) MB frozen, (\S+) MB full", printed)
+    assert len(peaks) == 2
+    assert all(0 < float(less) < float(more) for less, more in peaks)
+    assert printed.count("frozen / full: ") == 2
