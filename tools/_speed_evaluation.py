@@ -26,8 +26,6 @@ def evaluation(args: argparse.Namespace) -> None:
     at = Setting(args)
     model, backbone, ids = at.model, at.backbone, at.ids()
     label_size = tuple(args.label_size or at.size)
-    if args.quick and args.label_size:
-        label_size = tuple(side // 2 for side in label_size)
     classes = model.decode_head.num_classes
     batch: dict[str, list[Any]] = dict(inputs=[], data_samples=[])
     for _ in range(args.batch_size):

@@ -42,7 +42,7 @@ class Setting:
         self.backbone = stitched_backbone(self.model)
         patch = self.backbone.anchor(0).token_layout.patch_size
         size = args.image_size or self.backbone.img_size
-        if args.quick:
+        if args.quick and not args.image_size:
             size = [max(side // 2 // p * p, p) for side, p in zip(size, patch, strict=True)]
         self.size: tuple[int, int] = (size[0], size[1])
         self.image = torch.randn(args.batch_size, 3, *self.size, device=self.device)
@@ -53,7 +53,7 @@ class Setting:
 
     def header(self) -> str:
         size = f"{self.args.batch_size} x {self.size[0]}x{self.size[1]}"
-        quick = ", QUICK: half the sides, one round" if self.args.quick else ""
+        quick = ", QUICK: one round, hardly warmed up" if self.args.quick else ""
         rounds = f"{self.args.rounds} rounds{quick}"
         return f"{self.args.config}, {size}, {machine(self.device)}, {rounds}"
 

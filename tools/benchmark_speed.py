@@ -25,8 +25,8 @@ Weights are random and images are noise, which changes neither cost nor equality
 labels of a trained network leave more classes to skip. All ways run in turn, after a round that
 warms up; medians and quartiles over rounds, beside the time of the process and its children. It
 runs on a GPU where there is one, unless --device says otherwise; OMP_NUM_THREADS sets the threads
-of a CPU. --quick takes half the sides of images and labels and one round, and for ``evaluation``
-only one stitch to warm up; what it prints says so.
+of a CPU. --quick takes one round, for ``evaluation`` only one stitch to warm up, and half the sides
+of the config's images unless --image-size is given; what it prints says so.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stitches", type=int, nargs="+", metavar="ID", help="default: as the row wants"
     )
-    parser.add_argument("--quick", action="store_true", help="half the sides, one round")
+    parser.add_argument("--quick", action="store_true", help="one round, smaller images")
     parser.add_argument("--tokens", type=int, default=5000, help="least-squares (%(default)s)")
     parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
     args = parser.parse_args(argv)

@@ -108,10 +108,14 @@ def test_what_heads_could_share(speed):
 
 
 def test_a_quick_row_says_so(speed):
-    printed = speed("evaluation", "--image-size", 64, 96, "--quick")
-    assert "1 x 32x48" in printed
-    assert "QUICK: half the sides, one round" in printed
+    printed = speed("evaluation", "--image-size", 48, 32, "--quick")
+    assert "1 x 48x32" in printed
+    assert "QUICK: one round" in printed
     assert "areas of all stitches are equal" in printed
+
+
+def test_a_quick_row_halves_the_size_of_the_config(speed):
+    assert "1 x 16x16" in speed("sharing", "--quick")
 
 
 def test_training_several_stitches_in_a_step(speed):
