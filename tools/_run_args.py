@@ -124,6 +124,16 @@ def add_report(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--report", metavar="FILE", help=f"pareto.json of a benchmark: {what}")
 
 
+def add_equal_compute(parser: argparse.ArgumentParser) -> None:
+    """``--equal-compute``."""
+    parser.add_argument(
+        "--equal-compute",
+        action="store_true",
+        help="compare with anchors that are trained alone for as many FLOPs as the stitched "
+        "network took with its anchors; about three times the work",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``: a name here, a ``torch.device`` after ``prepare``."""
     parser.add_argument(
