@@ -14,15 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
 from rich.console import Console
 
 from mmsn.checks import examine
@@ -39,6 +36,7 @@ from mmsn.evaluation import (
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.files import write_text
 from mmsn.models import read_config
+from mmsn.running import QuietRunner
 
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
@@ -58,25 +56,17 @@ class Step:
         return cls(Path(path).stem, read_config(path))
 
 
-class ShortRunner(Runner):
+class StepRunner(QuietRunner):
     """A run among several.
 
-    Modifications of ``Runner``: the console shows one-line messages only. Dumped configs, tables
-    per class and options per parameter are in the log file alone.
+    Modifications of ``QuietRunner``: the console shows one-line messages only; tables are in the
+    log file alone.
     """
 
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """The usual logger, its console handlers filtered."""
-        logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_short)
-        return logger
-
-
-def _is_short(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "\n" not in message and not message.startswith(("paramwise_options", "backbone."))
+    @staticmethod
+    def is_shown(record: logging.LogRecord) -> bool:
+        """Is this a message for the console?"""
+        return QuietRunner.is_shown(record) and "\n" not in record.getMessage()
 
 
 def train_and_test(step: Step, folder: Path) -> ParetoReport:
@@ -100,9 +90,9 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
         latest = latest_checkpoint(folder)
         config.resume = latest is not None
         config.load_from = latest or config.get("load_from")
-        ShortRunner.from_cfg(config).train()
+        StepRunner.from_cfg(config).train()
     config.resume, config.load_from = False, str(final)
-    ShortRunner.from_cfg(config).test()
+    StepRunner.from_cfg(config).test()
     return ParetoReport.load(report)
 
 

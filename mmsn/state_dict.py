@@ -25,7 +25,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
 
 TRUST = "MMSN_TRUST_CHECKPOINTS"
@@ -42,7 +42,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
         prefix: only keys that start so are returned, without it.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file that holds more than data or no tensors, or no key with the prefix.
     """
     tensors, _ = read_checkpoint(path)
@@ -59,12 +59,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     """Read named tensors, and the classes and palette that mmengine saves as ``dataset_meta``.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file that holds more than data, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"checkpoint {str(path)!r} does not exist: give a local .safetensors, .pth or .pt file"
         )
     content: Any

@@ -94,7 +94,7 @@ def test_a_step_whose_last_checkpoint_is_damaged_is_not_finished(steps, tmp_path
     (small, _), _ = steps
     small.config.train_cfg.max_iters = 4
     folder = tmp_path / "small"
-    monkeypatch.setattr(recipe.ShortRunner, "test", lambda self: None)
+    monkeypatch.setattr(recipe.StepRunner, "test", lambda self: None)
     untested = r"Pareto report .*pareto\.json could not be read"  # trained, but not tested
     with pytest.raises(UserError, match=untested):
         recipe.train_and_test(copy.deepcopy(small), folder)

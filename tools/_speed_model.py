@@ -15,25 +15,13 @@ class Setting:
     """The model of a config with random weights, and random inputs."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
         import torch
-        from mmengine.config import Config
-        from mmengine.registry import DefaultScope
 
-        from mmsn.models import stitched_backbone
-        from mmsn.registry import MODELS
+        from mmsn.models import build, read_config, stitched_backbone
 
         self.args = args
-        self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        spec = Config.fromfile(args.config).model
-        for anchor in spec.backbone.anchors:
-            anchor.pretrained, anchor.checkpoint = False, None
-        with DefaultScope.overwrite_default_scope("mmseg"):
-            model = MODELS.build(spec if "type" in spec else spec.backbone)
-        # SyncBN runs on a GPU alone and is the same as BN in evaluation.
-        from mmengine.model import revert_sync_batchnorm
-
-        self.model = revert_sync_batchnorm(model).to(self.device).eval()
+        self.device = args.device
+        self.model = build(read_config(args.config), self.device)
         self.backbone = stitched_backbone(self.model)
         patch = self.backbone.anchor(0).token_layout.patch_size
         size = args.image_size or self.backbone.img_size
@@ -44,7 +32,11 @@ class Setting:
 
     def ids(self, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Those asked for; else the default, or all."""
-        return tuple(self.args.stitches or default or self.backbone.space.ids)
+        from mmsn.stitching import resolve
+
+        if self.args.stitch is None:
+            return tuple(default or self.backbone.space.ids)
+        return resolve(self.backbone.space, self.backbone.stitch_macs(self.size), self.args.stitch)
 
     def header(self) -> str:
         size = f"{self.args.batch_size} x {self.size[0]}x{self.size[1]}"
@@ -80,9 +72,7 @@ class Setting:
         return made
 
     def loss(self, image: Any, samples: list[Any]) -> Any:
-        """What training minimizes; of a backbone alone, a sum over the last level."""
-        if self.model is self.backbone:
-            return maps(self.backbone(image))[-1].square().mean()
+        """What training minimizes."""
         return self.model.parse_losses(self.model.loss(image, samples))[0]
 
     def compare(

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmsn.adopt.changes import Change, ChangeLog
 from mmsn.adopt.model import adapt_heads, adapt_neck, make_backbone
 from mmsn.adopt.training import adapt_normalization, adapt_optimizer, adapt_runtime
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models import build
 from mmsn.models.complexity import trace_head
 from mmsn.segmentor_config import anchor_facts, heads_of, is_stitched, model_of, type_name
@@ -51,7 +51,7 @@ def find_config(name: str | Path) -> Path:
     """A config file by its path, or one of mmseg's own by its name.
 
     Raises:
-        FileNotFoundError: neither is there.
+        MissingFile: neither is there.
     """
     if Path(name).is_file():
         return Path(name)
@@ -59,7 +59,7 @@ def find_config(name: str | Path) -> Path:
     file = Path(str(name).removeprefix("mmseg::")).name
     found = sorted(folder.rglob(file)) if folder.is_dir() else []
     if not found:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"config {str(name)!r} does not exist: give a file, or the name of a config of mmseg"
         )
     return found[0]

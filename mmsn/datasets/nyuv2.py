@@ -10,7 +10,7 @@ from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.registry import DATASETS
 
 # Names and order of the official `className`, including the spelling 'refridgerator', because other
@@ -70,9 +70,9 @@ class NYUv2SegDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises FileNotFoundError if the list of the split is missing."""
+        """List the images. Raises MissingFile if the list of the split is missing."""
         if self.ann_file and not Path(self.ann_file).is_file():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{self.ann_file} does not exist; make the dataset with `python "
                 f"tools/dataset_converters/{self.CONVERTER} --out "
                 f"{self.data_root or 'data/nyuv2'}`, or set data_root"

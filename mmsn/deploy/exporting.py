@@ -31,7 +31,7 @@ from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
 
@@ -220,7 +220,7 @@ def open_exported(path: str | Path) -> Exported:
     It has as many threads as PyTorch, so that their times compare.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file of another kind, or packages for ONNX are missing.
     """
     path = Path(path)
@@ -228,7 +228,7 @@ def open_exported(path: str | Path) -> Exported:
     if is_onnx:
         _need_onnx()
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} does not exist: give an exported file")
+        raise MissingFile(f"{str(path)!r} does not exist: give an exported file")
     try:
         return _open_onnx(path) if is_onnx else _open_pt2(path)
     except Exception as error:  # whatever bytes a file holds, the reason names the file

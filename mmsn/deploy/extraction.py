@@ -190,7 +190,7 @@ def open_stitch(
         device: of the model.
 
     Raises:
-        FileNotFoundError: no such config or checkpoint.
+        MissingFile: no such config or checkpoint.
         UserError: several stitches, and none is named; or as ``open_segmentor``.
     """
     whole = read_config(config)

@@ -100,7 +100,7 @@ class Predictor:
             latency_table: for budgets in ms.
 
         Raises:
-            FileNotFoundError: no such file.
+            MissingFile: no such file.
             UserError: a file of another kind, or a config without a checkpoint.
         """
         path = None if isinstance(source, Config) else Path(source)

@@ -123,7 +123,7 @@ class Anchor(nn.Module):
         """Load the pretrained weights or the checkpoint, if the anchor has one.
 
         Raises:
-            FileNotFoundError: the checkpoint is not there.
+            MissingFile: the checkpoint is not there.
             RuntimeError: pretrained weights could not be loaded.
             UserError: keys are missing, unknown or of another shape; all are listed.
         """

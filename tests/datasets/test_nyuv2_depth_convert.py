@@ -17,7 +17,7 @@ from mmsn.datasets.nyuv2_depth_convert import (
     convert_nyuv2_raw,
     to_millimeters,
 )
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -295,5 +295,5 @@ def test_a_conversion_without_depth_is_noticed(with_depth, tmp_path):
     convert_nyuv2(mat, splits, tmp_path / "out")
     config = Config.fromfile(ROOT / "configs/_base_/datasets/nyuv2-depth_416x544.py")
     config.test_dataloader.dataset.data_root = str(tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match=r"1 of 1 images have no depth map"):
+    with pytest.raises(MissingFile, match=r"1 of 1 images have no depth map"):
         DATASETS.build(config.test_dataloader.dataset)

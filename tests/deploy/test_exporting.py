@@ -8,7 +8,7 @@ import torch
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
 from mmsn.deploy.exporting import check_request, crop_size, quantize
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models.opening import with_weights
 from mmsn.stitching import StitchingLayer
 from tests.deploy.conftest import small_config, trained
@@ -200,7 +200,7 @@ def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
         if name.endswith(".onnx"):
             pytest.importorskip("onnxruntime")
             pytest.importorskip("onnxscript")
-        with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
+        with pytest.raises(MissingFile, match=f"{name}' does not exist"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"hello")
         with pytest.raises(UserError, match=f"{name}' is not a file that tools/export.py wrote"):
