@@ -1,5 +1,5 @@
-# COCO-Stuff-10K in crops of 896, from images whose shorter side is 896. The base is ADE20K's, because
-# with the smaller crop's a leaf would have four levels of inheritance.
+# COCO-Stuff-10K in crops of 896, from images whose shorter side is 896. Its base is ADE20K, because
+# with the smaller crop as base a leaf would have four levels of inheritance.
 _base_ = "./ade20k_512x512.py"
 crop_size = (896, 896)
 full_size = (3584, 896)  # longest and shortest side of an image at scale 1

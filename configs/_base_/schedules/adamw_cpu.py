@@ -1,5 +1,5 @@
-# Short runs on a CPU. A leaf sets how many iterations it takes, how much faster its head learns, and
-# where the decay (param_scheduler[1]) ends.
+# Short runs on a CPU. A leaf sets how many iterations it takes, how much faster its head learns,
+# and where the decay (param_scheduler[1]) ends.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
