@@ -43,8 +43,8 @@ class NYUv2SegDataset(BaseSegDataset):
     """NYUv2 as a semantic segmentation dataset.
 
     Modifications of BaseSegDataset: classes and palette, and `reduce_zero_label` is on, because
-    label 0 means unlabelled and 1..40 are the classes. For a copy with labels 0..39, turn it off.
-    If label 39 of such a copy contains both `otherprop` and unlabelled pixels, also exclude that
+    label 0 means unlabeled and 1..40 are the classes. For a copy with labels 0..39, turn it off.
+    If label 39 of such a copy contains both `otherprop` and unlabeled pixels, also exclude that
     class with `metainfo=dict(classes=NYUv2SegDataset.METAINFO["classes"][:39])`: its pixels become
     255.
 

@@ -7,7 +7,7 @@
 become the following files, where NNNN is the official number from 0001 to 1449:
 
     images/NNNN.png    RGB, 640 x 480
-    labels40/NNNN.png  8 bit: 0 unlabelled, 1..40
+    labels40/NNNN.png  8 bit: 0 unlabeled, 1..40
     train.txt, test.txt, recipe.json
 
 HDF5 stores MATLAB's arrays with reversed axes, so width comes before height and each image is

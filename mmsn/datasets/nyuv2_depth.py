@@ -32,7 +32,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     `<seg_map_path>/<name><seg_map_suffix>`, where a name may contain folders.
     """
 
-    CONVERTER = "nyuv2_depth.py labelled nyu_depth_v2_labeled.mat splits.mat"
+    CONVERTER = "nyuv2_depth.py labeled nyu_depth_v2_labeled.mat splits.mat"
 
     def __init__(self, depth_map_suffix: str = ".png", **kwargs: Any) -> None:
         self.depth_map_suffix = depth_map_suffix

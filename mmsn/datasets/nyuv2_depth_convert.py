@@ -1,4 +1,4 @@
-"""Convert NYUv2 depth, of the official labelled file or the raw training list, to 16-bit PNG.
+"""Convert NYUv2 depth, of the official labeled file or the raw training list, to 16-bit PNG.
 
 Files contain millimeters, so the rounding error is 0.5 mm; 0 means no depth.
 

@@ -123,8 +123,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _round(value: float, towards: Callable[[float], int]) -> str:
+def _round(value: float, toward: Callable[[float], int]) -> str:
     """Four digits, rounded inwards, so that what is printed is itself allowed."""
     digits = 3 - math.floor(math.log10(value))
-    scaled = towards(value * 10.0**digits)
+    scaled = toward(value * 10.0**digits)
     return f"{scaled / 10.0**digits:.10g}"

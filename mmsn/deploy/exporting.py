@@ -283,7 +283,7 @@ def _write_onnx(
 
 
 def _fix_layouts(program: Any) -> None:
-    """Lay out what attention gives in one way: with a bias, PyTorch's steps towards ONNX differ.
+    """Lay out what attention gives in one way: with a bias, PyTorch's steps toward ONNX differ.
 
     ONNX has no layouts, so that this costs nothing there.
     """

@@ -51,7 +51,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         stitches: ids or words; see ``mmsn.stitching.resolve``.
         budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
             expensive stitch that it allows.
-        latency: which stitches to time on this machine afterwards: "none", those of the
+        latency: which stitches to time on this machine afterward: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
             keeps nothing, for metrics whose results are not plain data.

@@ -28,7 +28,7 @@ def most_frequent_class(
     for label in labels:
         counts += np.bincount(label[label != ignore_index].ravel(), minlength=num_classes)
     if not counts.sum():
-        raise UserError("there is no labelled pixel to count")
+        raise UserError("there is no labeled pixel to count")
     share = 100 * counts.max() / counts.sum()
     return {"aAcc": float(share), "mIoU": float(share / np.count_nonzero(counts))}
 

@@ -194,7 +194,7 @@ def measure_latency(
     # A generator of its own: timing in the middle of a run must not change later random numbers.
     own_random = torch.Generator().manual_seed(0)
     image = torch.randn(batch_size, 3, *image_size, generator=own_random).to(device, dtype)
-    # Per module: ``train(True)`` afterwards would also switch on parts that were frozen.
+    # Per module: ``train(True)`` afterward would also switch on parts that were frozen.
     modes = {module: module.training for module in model.modules()}
     model.eval()
 

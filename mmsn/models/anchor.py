@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint as recompute
 from mmsn.errors import UserError
 from mmsn.models.anchor_cost import count
 from mmsn.models.anchor_weights import load_checkpoint, load_pretrained
+from mmsn.models.grid_cache import Grid
 from mmsn.models.rel_pos import RelativePositionBias
-from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, Grid, TokenLayout, create
+from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, TokenLayout, create
 from mmsn.stitching import AnchorCost
 
 

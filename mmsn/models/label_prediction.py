@@ -55,7 +55,7 @@ def predicts_like_mmseg(model: nn.Module) -> bool:
 def head_pass(model: Any) -> Callable[[Tensor], Tensor]:
     """A segmentor's pass over (B, 3, H, W) normalized pixels, to (B, C, h, w) channels.
 
-    They are as the head gives them where mmseg only resizes them afterwards, which
+    They are as the head gives them where mmseg only resizes them afterward, which
     ``ImageLogits`` does more cheaply; else they have the size of the image.
     """
     raw = predicts_like_mmseg(model) and _has_only(model.decode_head, _MMSEG_HEAD)

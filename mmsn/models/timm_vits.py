@@ -27,9 +27,7 @@ from timm.models.vision_transformer import Block, ResPostBlock, VisionTransforme
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
-from mmsn.models.grid_cache import GridCache
-
-Grid = tuple[int, int]
+from mmsn.models.grid_cache import Grid, GridCache
 
 EMBEDDING_PARAMETERS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")

@@ -52,7 +52,7 @@ def test_config_reads_what_the_converter_writes(official, tmp_path):
     settings.data_root = str(tmp_path / "out")
     item = DATASETS.build(settings)[0]
     assert item["inputs"].shape == (3, 480, 640)
-    expected = mapping40()[labels[1]] - 1  # 0, unlabelled, becomes 255
+    expected = mapping40()[labels[1]] - 1  # 0, unlabeled, becomes 255
     assert np.array_equal(item["data_samples"].gt_sem_seg.data[0].numpy(), expected)
 
 

@@ -84,8 +84,8 @@ def test_a_base_gives_samples(name, tmp_path):
         assert (truth == 0).any()
         if "seg" in name:
             labels = sample["data_samples"].gt_sem_seg.data
-            unlabelled = labels == (0 if "39" in name else 255)
-            assert torch.equal(unlabelled, truth == 0)  # both are cut alike
+            unlabeled = labels == (0 if "39" in name else 255)
+            assert torch.equal(unlabeled, truth == 0)  # both are cut alike
     assert (zoomed > 4) == (zoom > 1)  # depth is divided by the zoom
 
     test = DATASETS.build(config.test_dataloader.dataset)

@@ -59,7 +59,7 @@ def meters(path):
     return array / 1000
 
 
-class TestLabelled:
+class TestLabeled:
     def test_depth_is_right_to_half_a_millimeter(self, with_depth, tmp_path):
         mat, _, filled, raw = with_depth
         calls = []
@@ -91,7 +91,7 @@ class TestLabelled:
     def test_configs_read_what_the_command_writes(self, with_depth, tmp_path, tool, capsys):
         mat, splits, filled, raw = with_depth
         out = tmp_path / "out"
-        assert tool(["labelled", str(mat), str(splits), "--out", str(out)]) == 0
+        assert tool(["labeled", str(mat), str(splits), "--out", str(out)]) == 0
         said = capsys.readouterr().out
         assert "2 train and 1 test images (3 written now, 0 were ready, 0 left out)" in said
         assert "depth maps of 3 images (3 written now, 0 were ready)" in said
@@ -111,7 +111,7 @@ class TestLabelled:
 
     def test_unusable_files_are_named_in_one_line(self, with_depth, tmp_path, tool, capsys):
         mat, splits, *_ = with_depth
-        arguments = ["labelled", str(mat), str(splits), "--out", str(tmp_path / "out")]
+        arguments = ["labeled", str(mat), str(splits), "--out", str(tmp_path / "out")]
         with h5py.File(mat, "a") as file:
             file["rawDepths"][2, 5, 5] = 70.0
         assert tool(arguments) == 2

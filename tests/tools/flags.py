@@ -343,9 +343,9 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "dataset_converters/nyuv2_depth": [
         (
-            "labelled m.mat s.mat --image-suffix .jpg",
+            "labeled m.mat s.mat --image-suffix .jpg",
             dict(
-                command="labelled",
+                command="labeled",
                 mat="m.mat",
                 splits="s.mat",
                 out="data/nyuv2",
