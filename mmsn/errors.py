@@ -1,4 +1,4 @@
-"""The errors that mean: the person who asked can correct what was asked for.
+"""Errors that the user can correct.
 
 Commands print a ``UserError`` as one line and exit with status 2; every other exception is a bug
 or a fault of the machine, and keeps its traceback. So code that detects a wrong value raises

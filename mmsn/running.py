@@ -25,8 +25,8 @@ LONG = (
     "Name of parameter - Initialization information",
     "paramwise_options",
 )
-# What mmengine warns of, though nothing can be done about it: weights that are frozen on purpose,
-# its own old names, and metrics without a prefix.
+# Warnings of mmengine that need no action: weights that are frozen on purpose, its own old names,
+# and metrics without a prefix.
 POINTLESS = (
     "is skipped since its requires_grad=False",
     '"FileClient" will be deprecated',

@@ -9,7 +9,7 @@ from mmsn.deploy.budget import BudgetError
 from mmsn.errors import MissingFile, UserError
 from tests.conftest import ROOT
 
-# What a caller of pydantic sees as one UserError; and bytes that torch asks about, never a person.
+# What a caller of pydantic sees as one UserError; and bytes that torch asks about, never a user.
 WRONG = {"ValueError", "TypeError", "KeyError", "LookupError", "FileNotFoundError"}
 OWN_VALUE_ERRORS = {"evaluation/report.py", "evaluation/latency.py", "compat.py"}
 

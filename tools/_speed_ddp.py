@@ -1,6 +1,6 @@
 """Row of benchmark_speed.py about distributed training: gradients of the drawn stitch alone.
 
-``DistributedDataParallel`` reduces every parameter in every step. It must be told to look for
+``DistributedDataParallel`` reduces every parameter in every step. It needs to be set to look for
 parameters without a gradient, and sends zeros for them. All ranks draw the same stitches, so they
 could agree without looking: here gradients are reduced by hand, after a backward pass without
 communication.

@@ -21,8 +21,8 @@ from mmsn.models.complexity import trace_head
 from mmsn.segmentor_config import anchor_facts, heads_of, is_stitched, model_of, type_name
 
 SEGMENTORS = {"CascadeEncoderDecoder", "EncoderDecoder"}
-# Variables of mmseg's base files. Their values are part of other keys by now, so that editing what
-# is left of them would change nothing.
+# Variables of mmseg's base files. Their values are part of other keys by now, so editing
+# them would change nothing.
 MERGED = (
     *("backbone_norm_cfg", "checkpoint", "checkpoint_file", "crop_size", "data_preprocessor"),
     *("data_root", "dataset_type", "img_ratios", "img_scale", "norm_cfg", "num_classes"),
@@ -32,7 +32,7 @@ MERGED = (
 
 @dataclass(frozen=True)
 class Adoption:
-    """An adapted config, what was changed in it, and what its reader should know besides."""
+    """An adapted config, what was changed in it, and notes for its reader."""
 
     config: Config
     changes: tuple[Change, ...]
@@ -170,7 +170,7 @@ def _try(config: Config, crop: tuple[int, int]) -> None:
         trace_head(build(config, "meta"), crop)
     except UserError:
         raise
-    except Exception as error:  # of any head or neck, which may raise anything
+    except Exception as error:  # heads and necks may raise any exception
         kinds = ", ".join(dict.fromkeys(head.type for head in heads_of(model_of(config))))
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(

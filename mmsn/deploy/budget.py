@@ -33,7 +33,7 @@ _TEXT = re.compile(
 
 
 class BudgetError(UserError):
-    """A budget that cannot be read or kept; the message is one line and ends in the fix."""
+    """A budget that cannot be read or met; the message is one line and ends in the fix."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Budget:
     @property
     def limit(self) -> float:
         """The amount in multiply-accumulates, percent, milliseconds or parameters."""
-        if self.kind in ("macs", "params"):  # counts; 33.53 * 1e9 is none in floating point
+        if self.kind in ("macs", "params"):  # counts are whole numbers, and 33.53 * 1e9 is not
             return round(self.amount * UNITS[self.kind][1])
         return self.amount
 
@@ -65,7 +65,7 @@ class Budget:
         """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
 
         A budget above the most expensive stitch is allowed, because a server that moves to faster
-        hardware should go on: everything fits.
+        hardware should keep running: everything fits.
 
         Returns:
             What there is to say about it: that it is above the most expensive stitch, or nothing.
@@ -91,7 +91,7 @@ class Budget:
 def parse_budget(value: str | int | Budget) -> Budget:
     """Read a budget: ``"100G"``, ``"30%"``, ``"25ms"``, ``"40Mparams"``, or a stitch's id as int.
 
-    Upper and lower case are alike, and a space may stand before the unit. ``"40M"`` is refused,
+    Case does not matter, and a space may precede the unit. ``"40M"`` is refused,
     because it could be FLOPs or parameters.
 
     Raises:

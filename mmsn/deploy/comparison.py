@@ -1,7 +1,8 @@
 """Compare exported files with PyTorch: metric and latency, to judge lower precision.
 
 Every variant gets the same images through mmseg's own preprocessing, sliding windows and metrics;
-only the pass over a batch differs. Passes are timed in turns, on one crop of random pixels.
+only the pass over a batch differs. Passes are timed in interleaved order, on one crop of random
+pixels.
 """
 
 from __future__ import annotations
@@ -84,6 +85,6 @@ def _with_pass(model: Any, run: Callable[[Tensor], Tensor], image_size: tuple[in
             )
         return run(image)
 
-    twin = copy.copy(model)
-    twin.encode_decode = encode_decode
-    return twin
+    copied = copy.copy(model)
+    copied.encode_decode = encode_decode
+    return copied

@@ -135,13 +135,13 @@ def export(
     network = Logits(model, image_size, dtype)
     spec = InferenceSpec.of(model).for_file(image_size)
     # Two images: torch.export takes a batch of one for a constant. Sides that differ, for the same
-    # reason, and that are no power of two.
+    # reason, and that are not powers of two.
     images = torch.randn(2, 3, *(image_size or (80, 112)))
     free = {0: torch.export.Dim("batch")}
     if image_size is None:
         free |= {i: torch.export.Dim(f"side{i}", min=SMALLEST) for i in (2, 3)}
     with torch.no_grad():
-        network(images)  # fills what is made once per size with real values
+        network(images)  # fills caches per size with real values, not traced ones
         with _said_of_head(model, image_size):
             program = torch.export.export(network, (images,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
@@ -167,7 +167,7 @@ def export(
 
 @contextmanager
 def _said_of_head(model: Any, image_size: tuple[int, int] | None) -> Iterator[None]:
-    """Where sizes are free, failing to trace or to translate is what the head does not allow."""
+    """Where sizes are free, a failure to trace or translate is reported as a limit of the head."""
     try:
         yield
     except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
@@ -193,7 +193,7 @@ def check_request(path: Path, precision: Precision) -> None:
         first = ONNX_PREDICT.read_text().partition("\n")[0]
         if script.exists() and script.read_text(errors="replace").partition("\n")[0] != first:
             raise UserError(
-                f"{str(script)!r} is another program, whose place predict.py would take: export "
+                f"{str(script)!r} is another program, which predict.py would overwrite: export "
                 "into another folder"
             )
     elif precision == "int8":
@@ -283,7 +283,7 @@ def _write_onnx(
 
 
 def _fix_layouts(program: Any) -> None:
-    """Lay out what attention gives in one way: with a bias, PyTorch's steps toward ONNX differ.
+    """Give attention outputs one memory layout: with a bias, PyTorch's decompositions differ.
 
     ONNX has no layouts, so that this costs nothing there.
     """
@@ -297,7 +297,7 @@ def _fix_layouts(program: Any) -> None:
 
 
 def quantize(source: str | Path, target: str | Path) -> None:
-    """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
+    """Rewrite an ONNX file with the weights of its linear layers in 8 bits, scaled per channel.
 
     Activations are scaled as they come. Convolutions and products of attention stay in float:
     ONNX Runtime's integer convolutions are slower.

@@ -60,7 +60,8 @@ def extract(
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
     whole = build(config, "meta")
-    check_weights(whole, state)  # first: below, what the smaller network lacks would go unnoticed
+    # First: later, keys that the smaller network lacks would go unnoticed.
+    check_weights(whole, state)
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
     network = build(smaller, "meta")
     # By name: blocks keep their indices in a smaller network. Stitching layers are replaced below,

@@ -25,7 +25,7 @@ from mmsn.models.multi_task import MultiTaskSegmentor
 # What a test pipeline may hold beside Resize: none of it changes the pixels.
 _NEUTRAL = ("Load", "Pack")
 _RESIZE_OPTIONS = {"type", "scale", "keep_ratio", "interpolation", "backend"}
-FORMAT = 1  # of the JSON; raised when a reader of the old one would go wrong
+FORMAT = 1  # of the JSON; increased when readers of the old one would fail
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class InferenceSpec:
 
     @classmethod
     def of(cls, model: Any) -> InferenceSpec:
-        """Read it off a segmentor of ``open_segmentor`` or mmseg's ``init_model``.
+        """Read it from a segmentor of ``open_segmentor`` or mmseg's ``init_model``.
 
         Raises:
             UserError: a test pipeline or a preprocessor that does what is left out here, or a

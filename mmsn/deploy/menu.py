@@ -57,7 +57,7 @@ class StitchMenu:
 
     Args:
         model: with a ``StitchedViT`` backbone: of ``open_segmentor``, or ``inferencer.model``.
-        report: measured metrics; without it, more FLOPs are taken for better.
+        report: measured metrics; without it, more FLOPs count as better.
         latency_table: measured times; only budgets in ms need it.
         image_size: (height, width) that FLOPs and latencies are for, by default the training crop.
         batch_size: images per pass that latencies are for.

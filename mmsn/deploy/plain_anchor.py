@@ -33,7 +33,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Data and loops of the config that are mmsn's own are left out.
 
     Raises:
-        UserError: more than an anchor, or one that is not a plain timm ViT in this model.
+        UserError: more than one anchor, or one that is not a plain timm ViT in this model.
     """
     network = build(config, "meta")
     backbone: StitchedViT = network.backbone

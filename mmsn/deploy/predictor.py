@@ -49,7 +49,7 @@ Pass = Callable[[Tensor], Tensor]  # (1, 3, H, W) normalized pixels to (1, C, h,
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image, at the image's size.
+    """What a model predicts for one image, at the image's size.
 
     ``labels`` are (H, W) int64, None for a model of depth alone; ``depth`` is (H, W) float32 in
     meters, None for a model of classes alone.
@@ -147,7 +147,7 @@ class Predictor:
             budget: as ``StitchMenu.select`` takes it; by default the stitch that is set.
 
         Raises:
-            UserError: no image, or a budget for a model of one stitch.
+            UserError: not an image, or a budget for a model of one stitch.
         """
         found = self.predict(image, budget)
         result = found.depth if found.labels is None else found.labels
@@ -271,7 +271,7 @@ def read_image(image: Any) -> np.ndarray:
     if isinstance(image, (str, Path)):
         pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
         if pixels is None:
-            raise UserError(f"{str(image)!r} is no image that OpenCV can read: leave it out")
+            raise UserError(f"{str(image)!r} is not an image that OpenCV can read: leave it out")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if hasattr(image, "convert"):  # a PIL image, which need not be installed
         image = image.convert("RGB")

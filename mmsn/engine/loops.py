@@ -168,7 +168,7 @@ class StitchLoop(BaseLoop):
         self.plan(self.evaluator.by_id)
 
     def plan(self, ids: Iterable[int]) -> None:
-        """Find out once what these stitches share, in the backbone and in neck and heads."""
+        """Determine once what these stitches share, in the backbone and in neck and heads."""
         model = self.runner.model
         self._trie = stitched_backbone(model).trie(ids)
         levels = self._trie.shared_levels()

@@ -171,7 +171,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         report.save(Path(self.runner.work_dir) / "pareto.partial.json")
 
     def _finish(self) -> None:
-        """Write the report, and take the partial one away."""
+        """Write the report, and remove the partial one."""
         folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
         results, ious = self.evaluator.results, self.evaluator.class_iou
         report = self._report(results, ious, size, size)

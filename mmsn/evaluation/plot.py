@@ -39,7 +39,7 @@ def axis_label(reports: Sequence[ParetoReport], axis: Axis) -> str:
 
 
 def drawable(report: ParetoReport, metric: str, axis: Axis) -> list[StitchResult]:
-    """The stitches that have a place in a picture: a cost on this axis, and a finite metric."""
+    """The stitches that can be drawn: they have a cost on this axis, and a finite metric."""
     costly = [r for r in report.stitches if r.cost(axis) is not None]
     return [r for r in costly if math.isfinite(r.metrics[metric])]
 
@@ -132,7 +132,7 @@ def _plain(text: str) -> str:
 def _draw_run(
     axes: Any, report: ParetoReport, metric: str, axis: Axis, run_color: str | None
 ) -> None:
-    """One report; ``run_color`` tells it from others, and kinds are told by marker alone then."""
+    """One report; with ``run_color`` kinds differ by marker alone, and colors distinguish runs."""
     best = frontier(report.stitches, metric, axis)
     axes.plot(
         [r.cost(axis) for r in best],

@@ -79,7 +79,7 @@ def pareto_svg(
     points += alone.values()
     x = Scale.around([cost for cost, _ in points], LEFT, RIGHT)
     y = Scale.around([value for _, value in points], BOTTOM, TOP)
-    several = len(reports) > 1  # then colors tell runs apart, and shapes the kinds
+    several = len(reports) > 1  # then colors distinguish runs, and shapes kinds
     parts = [_axes(x, y, axis_label(reports, axis), metric_label(metric))]
     for results, color in zip(drawn, run_colors(len(reports)), strict=True):
         best = frontier(results, metric, axis)

@@ -173,5 +173,5 @@ class Anchor(nn.Module):
                 return
 
     def cost(self) -> AnchorCost:
-        """The shapes that the cost model needs, read off the modules of the whole anchor."""
+        """The shapes that the cost model needs, read from the modules of the whole anchor."""
         return self._cost

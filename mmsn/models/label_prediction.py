@@ -35,7 +35,7 @@ def _methods(owner: type, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(owner, name) for name in names}
 
 
-# Looked up now, so that what others patch into mmseg later counts as their own.
+# Looked up now, so that later patches of mmseg count as overrides.
 _MMSEG_SEGMENTOR = _methods(EncoderDecoder, _SEGMENTOR)
 _MMSEG_HEAD = _methods(BaseDecodeHead, _HEAD)
 

@@ -176,7 +176,7 @@ def open_segmentor(
     """
     config = config if isinstance(config, Config) else read_config(config)
     state, meta = read_checkpoint(checkpoint)
-    check_weights(build(config, "meta"), state)  # before gigabytes are initialized in vain
+    check_weights(build(config, "meta"), state)  # before gigabytes are initialized for nothing
     return with_weights(config, state, meta, device)
 
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_refused(model, tmp_path):
         find_inputs(tmp_path)
     for name in ("x.png", "x.mp4"):
         (tmp_path / name).write_text("no")
-        with pytest.raises(UserError, match=f"x.{name[2:]}' is no (image|video) that OpenCV"):
+        with pytest.raises(UserError, match=f"x.{name[2:]}' is not an? (image|video) that OpenCV"):
             paint_file(Predictor.of(model), tmp_path / name, tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
@@ -124,7 +124,7 @@ def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
     for name in ("10.png", "zz.png"):  # one that is broken, and one after it
         cv2.imwrite(str(tmp_path / "in" / name), picture(2))
     (tmp_path / "in" / "10.png").write_text("no")
-    with pytest.raises(UserError, match=r"1 files were skipped: .*10.png' is no image"):
+    with pytest.raises(UserError, match=r"1 files were skipped: .*10.png' is not an image"):
         main(words)
     assert "1 files painted, 2 were there already" in capsys.readouterr().out
     assert (tmp_path / "out" / "zz.png.png").exists()
@@ -135,7 +135,7 @@ def test_the_command_line_paints_a_folder_within_a_budget_and_continues(
         main(words)
 
 
-def test_a_changed_setting_or_input_paints_anew(tool, tmp_path, capsys, words):
+def test_a_changed_setting_or_input_repaints(tool, tmp_path, capsys, words):
     main, out = tool("infer").main, tmp_path / "out" / "0.png.png"
 
     def painted(*more):
@@ -145,20 +145,20 @@ def test_a_changed_setting_or_input_paints_anew(tool, tmp_path, capsys, words):
     small, _ = painted("--budget", "60%")
     large, told = painted("--budget", "100%")
     assert large != small
-    assert "2 files painted (2 of them anew, because what they are made of changed), 0 were" in told
+    assert "2 files painted (2 of them again, because what they are made of changed), 0" in told
     again, told = painted("--budget", "60G")  # another budget, the same stitch
     assert "fits 60G, which is above the most expensive stitch, " in told
     assert "0 files painted, 2 were there already" in told
     assert again == large
     cv2.imwrite(str(tmp_path / "in" / "0.png"), picture(7))
     changed, told = painted()
-    assert "1 files painted (1 of them anew" in told
+    assert "1 files painted (1 of them again" in told
     assert changed != large
     state = torch.load(tmp_path / "k.pth", weights_only=True)
     state["state_dict"]["decode_head.conv_seg.bias"][2] += 100  # class 2 everywhere
     torch.save(state, tmp_path / "k.pth")
     other, told = painted()
-    assert "2 files painted (2 of them anew" in told
+    assert "2 files painted (2 of them again" in told
     assert other != changed
     out.write_bytes(small)  # of an older run, which was killed before it could note this
     assert painted()[0] == other

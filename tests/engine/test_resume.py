@@ -46,7 +46,7 @@ def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
 
 
 def test_leftovers_of_a_longer_run_are_not_newer(folder):
-    """Someone began anew in the folder of a longer run."""
+    """A new run was started in the folder of a longer one."""
     (folder / "iter_600.pth").write_bytes((folder / "iter_4.pth").read_bytes())
     assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
     damage(folder / "iter_6.pth", "truncated")

@@ -195,7 +195,7 @@ def _move(data: bytes, draw: random.Random) -> bytes:
 
 
 def _number(data: bytes, draw: random.Random) -> bytes:
-    """Text formats: one number becomes another, as people and programs write them."""
+    """Text formats: one number becomes another, as programs write them."""
     found = list(re.finditer(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?", data))
     if not found:
         return data
@@ -233,7 +233,7 @@ def _range(data: bytes, draw: random.Random) -> tuple[int, int]:
 
 
 class TooSlow(BaseException):
-    """No reader may catch it."""
+    """A ``BaseException``, which no reader catches."""
 
 
 def _stop(*_: Any) -> None:

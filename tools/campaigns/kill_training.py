@@ -1,4 +1,4 @@
-"""Kill a training at random moments until it is through, and compare it with an undisturbed one.
+"""Kill a training at random moments until it has finished, and compare it with an undisturbed one.
 
     python tools/campaigns/kill_training.py --kills 100
 
@@ -9,7 +9,7 @@ must be those of a training that was left alone, bit for bit. Processes are fork
 so a start costs no import.
 
 Left out on purpose: what draws at random (dropout, drop path, augmentation), because random states
-are no part of a checkpoint.
+are not part of a checkpoint.
 """
 
 from __future__ import annotations

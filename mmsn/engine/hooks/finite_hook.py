@@ -1,6 +1,6 @@
 """Hook: stop, or skip a step, when a loss or a gradient is NaN or infinite.
 
-One NaN in one image makes every weight NaN in the same step, and training would run on to its end.
+One NaN in one image makes every weight NaN in the same step, and training would continue anyway.
 This hook skips that step. Left out on purpose: infinite gradients under a loss scaler, which skips
 such steps by itself and lowers its scale.
 """
@@ -127,7 +127,7 @@ class FiniteHook(Hook):
             return
         self._react(self._names.get(bad[0], "?") if bad else None)
         for parameter in parameters:
-            parameter.grad = None  # what has no gradient, the optimizer leaves alone
+            parameter.grad = None  # the optimizer skips parameters without a gradient
 
     def _react(self, weight: str | None) -> None:
         line = self._describe(weight)
@@ -160,7 +160,7 @@ class FiniteHook(Hook):
 
 
 class _Statistics:
-    """Running statistics of normalization layers, to put back after a pass that spoiled them."""
+    """Running statistics of normalization layers, to restore after a pass that corrupted them."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [

@@ -136,7 +136,7 @@ def test_saves_wait_for_the_end_of_an_optimizer_step(run):
 def test_a_resumed_accumulation_equals_an_undisturbed_one(run, config):
     anchors = copy.deepcopy(config.model.backbone.anchors)
     for anchor in anchors:
-        anchor.drop_path_rate = 0.0  # a random state is no part of a checkpoint
+        anchor.drop_path_rate = 0.0  # a random state is not part of a checkpoint
     changes = {
         "optim_wrapper.accumulative_counts": 3,
         "model.backbone.anchors": anchors,
