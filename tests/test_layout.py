@@ -1,7 +1,7 @@
 """The shape of the repository: imports point down, tests mirror modules, CHANGELOG has sections.
 
-``tests/`` mirrors ``mmsn/`` and ``tools/``, with a short list of exceptions. Imports follow the order
-of the list in CONTRIBUTING.md.
+``tests/`` mirrors ``mmsn/`` and ``tools/``, with a short list of exceptions. Imports follow the
+order of the list in CONTRIBUTING.md.
 """
 
 import ast
