@@ -74,6 +74,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     report, config = folder / "pareto.json", step.config
     _check(step)
     examine(config, training=True).refuse()
+    # Of the config as given: paths of this run are set in it below.
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_text() != identity:
@@ -81,6 +82,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
             f"step {step.name} was started with another config in {folder}: give another work "
             "dir, or delete that folder to start again"
         )
+    # Before the first checkpoint, so that no state exists without it.
     write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
@@ -167,6 +169,7 @@ def stitch_from_anchors(
     backbone = stitched.config.model.backbone
     for spec, step in zip(backbone.anchors, anchors, strict=True):
         final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
+        # Not the published weights, but those of the trainings above.
         spec.pretrained = False
         spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
     for head in HEADS & stitched.config.model.keys():
@@ -181,8 +184,10 @@ def stitch_from_anchors(
         step.name: (others[step.name].stitches[0].macs / 1e9, _value(others[step.name], metric))
         for step in anchors
     }
+    # A floor may lack the metric, as that of depth lacks mIoU.
     levels = [(name, values[metric]) for name, values in floors.items() if metric in values]
     levels += [(step.name, _value(others[step.name], metric)) for step in probes]
+    # Also at the top, where it is found without the step's name.
     report.save(work_dir / "pareto.json")
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 

@@ -20,6 +20,8 @@ from tests.evaluation.conftest import depth_config  # noqa: F401
 def steps(config):  # noqa: F811
     """Two anchors and the stitched network, of two iterations each."""
 
+    config.train_cfg.val_interval = 100  # tests of steps are enough
+
     def alone(index, name):
         mine = copy.deepcopy(config)
         mine.model.backbone.anchors = [config.model.backbone.anchors[index]]

@@ -27,6 +27,7 @@ FORMS = (
     "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the most expensive stitch's "
     "FLOPs), '25ms' or '40Mparams'"
 )
+# No sign, "inf" or "nan": ``float`` would read them, and none of them is a budget.
 _TEXT = re.compile(
     r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*(G|%|ms|Mparams)", re.IGNORECASE
 )
@@ -99,6 +100,7 @@ def parse_budget(value: str | int | Budget) -> Budget:
     """
     if isinstance(value, Budget):
         return value
+    # A bool is an int in Python, but True is not stitch 1.
     if isinstance(value, int) and not isinstance(value, bool):
         return Budget("id", value)
     if not isinstance(value, str):
@@ -110,6 +112,7 @@ def parse_budget(value: str | int | Budget) -> Budget:
     unit = match[3].lower()
     kind = next(kind for kind, (known, _) in UNITS.items() if known.lower() == unit)
     budget = Budget(kind, float(match[1] + (match[2] or "")))
+    # In this order: a long row of digits is infinite, and ``limit`` cannot round infinity.
     if budget.amount > 1e99 or budget.limit <= 0:
         raise BudgetError(f"budget {value!r} is not positive and finite: {FORMS}")
     return budget

@@ -92,6 +92,7 @@ class LatencyController:
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
         # Invariant: ``stitch`` changes in ``observe`` only: one up, or at most ``max_steps`` down.
+        # The table is of an idle machine, so this is the load to begin with.
         self.slow_down = 1.0
         self._position = max((k for k in range(len(self._ms)) if self._fits(k)), default=0)
         self._observations = 0
@@ -133,6 +134,7 @@ class LatencyController:
     def _descend(self) -> None:
         lowest = max(0, self._position - self.max_steps)
         while self._position > lowest and not self._fits(self._position):
+            # Every position on the way down counts, also those that are only passed through.
             climb = self._climbs.get(self._position)
             if climb is not None:
                 climb.fall(self._observations)
@@ -145,5 +147,6 @@ class LatencyController:
         climb = self._climbs.get(position)
         if climb is None or not roomy:
             return roomy
+        # The load is lower than at the step that had to be undone: the wait has no reason any more.
         eased = self.slow_down <= climb.slow_down * (1 - self.hysteresis)
         return eased or self._observations >= climb.not_before

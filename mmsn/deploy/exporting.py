@@ -58,6 +58,7 @@ class Logits(nn.Module):
         self, model: Any, image_size: tuple[int, int] | None, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
+        # A copy: types and position embeddings change in place below.
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
         if image_size is None:
@@ -152,6 +153,7 @@ def export(
             torch.export.save(program, part, extra_files=inside)
     elif precision == "int8":
         with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
+            # ONNX Runtime quantizes from file to file.
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, free, spec, whole)
             quantize(whole, part)
@@ -190,6 +192,7 @@ def check_request(path: Path, precision: Precision) -> None:
         if precision == "bfloat16":
             raise UserError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
         script = path.with_name("predict.py")
+        # The first line tells a predict.py of any version of mmsn from another program.
         first = ONNX_PREDICT.read_text().partition("\n")[0]
         if script.exists() and script.read_text(errors="replace").partition("\n")[0] != first:
             raise UserError(
@@ -248,6 +251,7 @@ def _open_onnx(path: Path) -> Exported:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # else it takes all cores
+    # Named, because a build for GPUs would choose one, and times would not compare.
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return Exported(
         lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0]),
@@ -276,6 +280,7 @@ def _write_onnx(
         dynamo=True,
         verbose=False,
     )
+    # Stack traces and paths of this machine.
     for node in written.model.graph.all_nodes():
         node.metadata_props.clear()
     written.model.metadata_props.update(spec.to_metadata())
@@ -292,6 +297,7 @@ def _fix_layouts(program: Any) -> None:
         with program.graph.inserting_after(node):
             copied = program.graph.call_function(torch.ops.aten.contiguous.default, (node,))
         copied.meta["val"] = node.meta["val"].contiguous()
+        # The copy itself keeps reading the original output.
         node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
     program.recompile()
 
@@ -310,5 +316,6 @@ def quantize(source: str | Path, target: str | Path) -> None:
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
         weight_type=QuantType.QInt8,
+        # A product of two activations, as in attention, has no weight to quantize.
         extra_options={"MatMulConstBOnly": True},
     )

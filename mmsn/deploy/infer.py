@@ -76,6 +76,7 @@ class PaintRecord:
     def add(self, source: Path, target: Path) -> None:
         """Record a file that has just been painted."""
         entry = self._lines[target.name] = self._entry(source, target)
+        # Appended, so that a kill costs at most the last line.
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
 
@@ -156,9 +157,11 @@ def _paint_video(
     video = cv2.VideoCapture(str(source))
     writer = None
     try:
+        # Some containers do not store the rate.
         rate = video.get(cv2.CAP_PROP_FPS) or 25.0
         for frame in _frames(video):
             painted = paint(predictor, frame[..., ::-1], budget)[..., ::-1]
+            # Opened at the first frame, because the size in the header may be wrong.
             if writer is None:
                 size = (frame.shape[1], frame.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
@@ -167,6 +170,7 @@ def _paint_video(
                         f"{str(source)!r} cannot be painted: this OpenCV has no mp4 encoder; "
                         "install opencv-python-headless, or give single frames"
                     )
+            # OpenCV does not accept the view with reversed channels.
             writer.write(np.ascontiguousarray(painted))
             on_frame()
     finally:

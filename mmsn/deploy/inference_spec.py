@@ -101,8 +101,10 @@ class InferenceSpec:
         meta = getattr(model, "dataset_meta", None) or {}
         backbone = model.backbone
         return cls(
+            # Without mean and std, mmseg does not normalize.
             mean=_numbers(prepare.get("mean") or [0] * 3),
             std=_numbers(prepare.get("std") or [1] * 3),
+            # mmseg treats the two alike: both swap the channels that mmcv reads as BGR.
             bgr_to_rgb=bool(prepare.get("bgr_to_rgb") or prepare.get("rgb_to_bgr")),
             scale=scale,
             keep_ratio=keep_ratio,
@@ -144,6 +146,7 @@ class InferenceSpec:
             max(self.scale) / max(height, width),
             min(self.scale) / min(height, width),
         )
+        # Half is rounded up, as in mmcv.
         return int(height * factor + 0.5), int(width * factor + 0.5)
 
     def to_metadata(self) -> dict[str, str]:
@@ -176,6 +179,7 @@ class InferenceSpec:
 def _resize_of(config: Config) -> tuple[tuple[int, int] | None, bool]:
     """Test scale as mmseg's (width, height), and whether the aspect ratio is kept."""
     data = (config.get("test_dataloader") or {}).get("dataset", {})
+    # mmseg's inference reads this variable; a dataset may have another pipeline, with labels.
     pipeline = config.get("test_pipeline") or data.get("pipeline") or ()
     scale, keep_ratio = None, False
     for step in pipeline:

@@ -163,6 +163,7 @@ class Predictor:
         labels = depth = None
         if count == first.channels and len(views) == 1:
             labels = first.labels(self.spec.threshold)[0].long()
+        # With depth or a mirrored view, channels are averaged before the argmax.
         elif count:
             logits = _mean(views, 0, count)[0]
             probable = logits[0].sigmoid() > (self.spec.threshold or 0) if count == 1 else None
@@ -209,6 +210,7 @@ class Predictor:
         height, width = spec.test_size(*image.shape[:2])
         if (height, width) != image.shape[:2]:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        # The pixels are RGB here; in mmseg they are BGR until its preprocessor swaps them.
         if not spec.bgr_to_rgb:
             image = image[..., ::-1]
         pixels = torch.from_numpy(image.transpose(2, 0, 1).copy()).to(self.device).float()
@@ -226,6 +228,7 @@ class Predictor:
         views.append(self._channels(pixels, Target(padding, None, size)))
         if self.spec.flip:
             left, right, top, bottom = padding
+            # Padding on the right of an image is on the left of its mirror image.
             mirrored = Target((right, left, top, bottom), "horizontal", size)
             views.append(self._channels(pixels.flip(-1), mirrored))
         return views
@@ -236,6 +239,7 @@ class Predictor:
         count = None
         if self.spec.mode == "slide":
             windows = sliding_boxes(size, self.spec)
+            # How many windows cover each pixel, by which their sum is divided.
             count = pixels.new_zeros(size)
             for box in windows:
                 count[box.area] += 1

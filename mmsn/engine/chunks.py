@@ -146,6 +146,7 @@ class FolderLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            # Not waiting: a benchmark takes hours, and the second one should say so at once.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(handle, 32).decode(errors="replace").strip()
@@ -157,6 +158,7 @@ class FolderLock:
         except OSError:  # a file system without locks
             os.close(handle)
             return self
+        # The process id, for the message that a second process shows.
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         self._handle = handle

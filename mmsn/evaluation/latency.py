@@ -242,6 +242,7 @@ def time_interleaved(
     times: dict[Name, list[float]] = {name: [] for name in names}
     order = random.Random(0)
     for number in range(warm_up + repeats):
+        # Another order in each round, so that none always runs after the same other one.
         for name in order.sample(names, len(names)):
             _wait(device)  # kernels run asynchronously; none may be left from the pass before
             start = time.perf_counter()
@@ -307,5 +308,6 @@ def _wait(device: torch.device) -> None:
 
 def _summary(values: list[float]) -> Latency:
     ordered = sorted(values)
+    # The nearest rank: a time that was measured, not one between two.
     p90 = ordered[min(len(ordered) - 1, round(0.9 * (len(ordered) - 1)))]
     return Latency(p50_ms=statistics.median(ordered), p90_ms=p90, repeats=len(ordered))

@@ -50,11 +50,13 @@ class Scale:
     def around(cls, values: Sequence[float], start: float, stop: float) -> Scale:
         """With a margin of 5 %, so that no marker is cut off; also around one value or none."""
         low, high = min(values, default=0.0), max(values, default=1.0)
+        # A single value has no range: its own size sets the margin then.
         margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
         return cls(low - margin, high + margin, start, stop)
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
+        # A tenth of a pixel is not visible, and more digits make the page larger.
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self, most: int = 9) -> list[float]:

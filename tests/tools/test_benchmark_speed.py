@@ -146,7 +146,7 @@ def test_two_processes_reduce_the_same_gradients(speed):
 
 @pytest.mark.slow
 def test_the_first_answer_about_costs(speed):
-    printed = speed("costs")
+    printed = speed("costs", "--quick")
     answer, imported = (float(line[3]) for line in rows(printed)[1:])
     assert answer > 0.5 * imported > 0
 

@@ -56,6 +56,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # A remote folder, or a backend of the user, keeps its own way of writing.
         local = "://" not in str(self.out_dir or "")
         if local and self.file_client_args is None and self.backend_args is None:
             self.backend_args = dict(backend=BACKEND)
@@ -73,6 +74,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Refuse to resume from weights alone."""
+        # Without these, mmengine would fail later with a KeyError.
         missing = {"meta", "message_hub"} - checkpoint.keys()
         if runner._resume and missing:
             raise UserError(
@@ -151,6 +153,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if not self.save_best:  # then a validation without training has no backend either
             return
         backend = self.file_backend
+        # The base class removes the former best checkpoint before it saves the new one.
         self.file_backend = later = _RemovesLater(backend)
         try:
             super()._save_best_checkpoint(runner, metrics)

@@ -76,6 +76,7 @@ class FiniteHook(Hook):
         After a normal step there are none, and this costs nothing.
         """
         waits = is_accumulating(runner.optim_wrapper)
+        # While gradients accumulate, skipping waits for the step that they are for.
         if (self.action == "stop" or not waits) and any(p.bad_losses() for p in self._passes):
             self._react(None)
         if not waits:
@@ -96,6 +97,7 @@ class FiniteHook(Hook):
     def _note(self, module: nn.Module, args: Any, kwargs: dict, output: Any) -> None:
         if not module.training or not isinstance(output, Mapping):  # predictions, not losses
             return
+        # Only for the message: paths of the images that this pass has seen.
         samples = kwargs.get("data_samples") or (args[1] if len(args) > 1 else ())
         self._passes.append(
             _Pass(

@@ -31,6 +31,7 @@ class LabelHook(Hook):
         """Look up which labels the heads accept."""
         model = unwrap(runner.model)
         heads = [*_heads(model, "decode_head"), *_heads(model, "auxiliary_head")]
+        # The head with the fewest classes decides what is allowed.
         self._classes = min((_classes(head) for head in heads), default=None)
         self._ignored = getattr(heads[0], "ignore_index", 255) if heads else None
         self._first, self._named_empty = True, False
