@@ -36,6 +36,7 @@ def steps(config):  # noqa: F811
     return [alone(0, "small"), alone(1, "large")], recipe.Step("stitched", stitched)
 
 
+@pytest.mark.slow
 def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tmp_path, capsys):
     anchors, stitched = steps
     stitched.config.optim_wrapper.optimizer.lr = 0.0

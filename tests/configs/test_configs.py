@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 import torch
@@ -146,13 +147,13 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
 
     # The draws of one seed scatter by about 1 % where each iteration trains one stitch.
     large = path.with_name(f"{name['family']}_large.py")
-    assert cost_of_training(config) == pytest.approx(
-        cost_of_training(Config.fromfile(large)), rel=0.02
-    )
+    assert cost_of_training(path) == pytest.approx(cost_of_training(large), rel=0.02)
 
 
-def cost_of_training(config):
+@cache
+def cost_of_training(path):
     """Multiply-accumulates of a whole training, forward and backward, from its draws."""
+    config = Config.fromfile(path)
     for anchor in config.model.backbone.anchors:
         anchor.checkpoint = None
     with torch.device("meta"):

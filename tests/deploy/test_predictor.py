@@ -122,6 +122,7 @@ def files(tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "window"), [("whole, stretched", (64, 96)), ("slide, scaled", (32, 32))]
 )

@@ -202,6 +202,7 @@ class OddMetric(BaseMetric):
         return dict(total=total, histogram=np.arange(3), note="text")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [True, False])
 def test_any_metric_will_do(run, checkpoint, tmp_path, plain):
     evaluator = [
@@ -241,6 +242,7 @@ def test_without_metrics_there_is_no_report(tool, config, checkpoint, tmp_path):
     assert not list(work_dir.glob("pareto.partial.json"))
 
 
+@pytest.mark.slow
 def test_slide_inference_shares_work_and_changes_no_number(run, checkpoint):
     results, calls = [], []
     slide = {"model.test_cfg": dict(mode="slide", crop_size=(16, 16), stride=(12, 12))}
