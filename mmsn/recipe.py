@@ -15,15 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
 from rich.console import Console
 
 from mmsn.checks import examine
@@ -40,6 +37,7 @@ from mmsn.evaluation import (
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.files import write_text
 from mmsn.models import read_config
+from mmsn.running import QuietRunner
 
 COST_HOOK = "mmsn.TrainingCostHook"
 # Keys of a network with a single anchor, as this package saves it.
@@ -62,25 +60,17 @@ class Step:
         return cls(Path(path).stem, read_config(path))
 
 
-class ShortRunner(Runner):
+class StepRunner(QuietRunner):
     """A run among several.
 
-    Modifications of ``Runner``: the console shows one-line messages only. Dumped configs, tables
-    per class and options per parameter are in the log file alone.
+    Modifications of ``QuietRunner``: the console shows one-line messages only; tables are in the
+    log file alone.
     """
 
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """The usual logger, its console handlers filtered."""
-        logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_short)
-        return logger
-
-
-def _is_short(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "\n" not in message and not message.startswith(("paramwise_options", "backbone."))
+    @staticmethod
+    def is_shown(record: logging.LogRecord) -> bool:
+        """Is this a message for the console?"""
+        return QuietRunner.is_shown(record) and "\n" not in record.getMessage()
 
 
 def train_and_test(step: Step, folder: Path) -> ParetoReport:
@@ -88,6 +78,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     report, config = folder / "pareto.json", copy.deepcopy(step.config)
     _check(step)
     examine(config, training=True).refuse()
+    # Of the config as given: paths of this run are set in it below.
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_text() != identity:
@@ -95,6 +86,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
             f"step {step.name} was started with another config in {folder}: give another work "
             "dir, or delete that folder to start again"
         )
+    # Before the first checkpoint, so that no state exists without it.
     write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
@@ -104,9 +96,9 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
         latest = latest_checkpoint(folder)
         config.resume = latest is not None
         config.load_from = latest or config.get("load_from")
-        ShortRunner.from_cfg(config).train()
+        StepRunner.from_cfg(config).train()
     config.resume, config.load_from = False, str(final)
-    ShortRunner.from_cfg(config).test()
+    StepRunner.from_cfg(config).test()
     return ParetoReport.load(report)
 
 
@@ -198,6 +190,7 @@ def stitch_from_anchors(
     backbone = stitched.config.model.backbone
     for spec, step in zip(backbone.anchors, anchors, strict=True):
         final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
+        # Not the published weights, but those of the trainings above.
         spec.pretrained = False
         spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
     for head in HEADS & stitched.config.model.keys():
@@ -224,8 +217,10 @@ def stitch_from_anchors(
         if not uncounted:
             name += f", {_macs(mine) / _macs(report):.0%} of the training compute"
         alone[name] = (mine.stitches[0].macs / 1e9, _value(mine, metric))
+    # A floor may lack the metric, as that of depth lacks mIoU.
     levels = [(name, values[metric]) for name, values in floors.items() if metric in values]
     levels += [(step.name, _value(reports[step.name], metric)) for step in probes]
+    # Also at the top, where it is found without the step's name.
     report.save(work_dir / "pareto.json")
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 

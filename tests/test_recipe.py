@@ -20,6 +20,8 @@ from tests.evaluation.conftest import depth_config  # noqa: F401
 def steps(config):  # noqa: F811
     """Two anchors and the stitched network, of two iterations each."""
 
+    config.train_cfg.val_interval = 100  # tests of steps are enough
+
     def alone(index, name):
         mine = copy.deepcopy(config)
         mine.model.backbone.anchors = [config.model.backbone.anchors[index]]
@@ -35,6 +37,7 @@ def steps(config):  # noqa: F811
     return [alone(0, "small"), alone(1, "large")], recipe.Step("stitched", stitched)
 
 
+@pytest.mark.slow
 def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tmp_path, capsys):
     anchors, stitched = steps
     stitched.config.optim_wrapper.optimizer.lr = 0.0
@@ -95,7 +98,7 @@ def test_a_step_whose_last_checkpoint_is_damaged_is_not_finished(steps, tmp_path
     (small, _), _ = steps
     small.config.train_cfg.max_iters = 4
     folder = tmp_path / "small"
-    monkeypatch.setattr(recipe.ShortRunner, "test", lambda self: None)
+    monkeypatch.setattr(recipe.StepRunner, "test", lambda self: None)
     untested = r"Pareto report .*pareto\.json could not be read"  # trained, but not tested
     with pytest.raises(UserError, match=untested):
         recipe.train_and_test(copy.deepcopy(small), folder)

@@ -172,10 +172,10 @@ def heads(args: argparse.Namespace) -> None:
                 with backbone.use_stitch(stitch, passes):
                     levels = backbone(at.image)
                 wait(at.device)
-                start = process_seconds() if at.device == "cpu" else time.perf_counter()
+                start = process_seconds() if at.device.type == "cpu" else time.perf_counter()
                 out = real(*levels)[0]
                 wait(at.device)
-                now = process_seconds() if at.device == "cpu" else time.perf_counter()
+                now = process_seconds() if at.device.type == "cpu" else time.perf_counter()
                 if time_of is not None:
                     time_of.append(now - start)
                 else:

@@ -18,27 +18,16 @@ class Setting:
     """
 
     def __init__(self, args: argparse.Namespace, freeze_anchors: bool | None = None) -> None:
-        import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
         import torch
-        from mmengine.config import Config
-        from mmengine.registry import DefaultScope
 
-        from mmsn.models import stitched_backbone
-        from mmsn.registry import MODELS
+        from mmsn.models import build, read_config, stitched_backbone
 
         self.args = args
-        self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        spec = Config.fromfile(args.config).model
-        for anchor in spec.backbone.anchors:
-            anchor.pretrained, anchor.checkpoint = False, None
+        self.device = args.device
+        config = read_config(args.config)
         if freeze_anchors is not None:
-            spec.backbone.freeze_anchors = freeze_anchors
-        with DefaultScope.overwrite_default_scope("mmseg"):
-            model = MODELS.build(spec if "type" in spec else spec.backbone)
-        # SyncBN runs on a GPU alone and is the same as BN in evaluation.
-        from mmengine.model import revert_sync_batchnorm
-
-        self.model = revert_sync_batchnorm(model).to(self.device).eval()
+            config.model.get("backbone", config.model).freeze_anchors = freeze_anchors
+        self.model = build(config, self.device)
         self.backbone = stitched_backbone(self.model)
         patch = self.backbone.anchor(0).token_layout.patch_size
         size = args.image_size or self.backbone.img_size
@@ -49,7 +38,11 @@ class Setting:
 
     def ids(self, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Those asked for; else the default, or all."""
-        return tuple(self.args.stitches or default or self.backbone.space.ids)
+        from mmsn.stitching import resolve
+
+        if self.args.stitch is None:
+            return tuple(default or self.backbone.space.ids)
+        return resolve(self.backbone.space, self.backbone.stitch_macs(self.size), self.args.stitch)
 
     def header(self) -> str:
         size = f"{self.args.batch_size} x {self.size[0]}x{self.size[1]}"
@@ -85,9 +78,7 @@ class Setting:
         return made
 
     def loss(self, image: Any, samples: list[Any]) -> Any:
-        """What training minimizes; of a backbone alone, a sum over the last level."""
-        if self.model is self.backbone:
-            return maps(self.backbone(image))[-1].square().mean()
+        """What training minimizes."""
         return self.model.parse_losses(self.model.loss(image, samples))[0]
 
     def compare(

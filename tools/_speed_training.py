@@ -21,7 +21,7 @@ def training(args: argparse.Namespace) -> None:
     if not 1 < len(ids) <= args.batch_size:
         raise UserError(
             f"{len(ids)} stitches in a batch of {args.batch_size} is not allowed: give a "
-            "--batch-size of 2 or more, and at most as many --stitches"
+            "--batch-size of 2 or more, and at most as many stitches in --stitch"
         )
     samples = at.samples(args.batch_size)
     at.model.train()
@@ -196,12 +196,11 @@ def unused(args: argparse.Namespace) -> None:
 
 def least_squares(args: argparse.Namespace) -> None:
     """Widths 384 to 1024, as between DeiT3-S and DeiT3-L."""
-    import mmsn  # noqa: F401, I001
     import torch
 
     from mmsn.stitching.least_squares import GramAccumulator
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device
     x = torch.randn(args.tokens, 384, device=device)
     y = x @ torch.randn(384, 1024, device=device) + torch.randn(args.tokens, 1024, device=device)
 

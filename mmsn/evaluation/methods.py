@@ -166,7 +166,7 @@ class Family:
         if len(costs) < 2:
             return []
         units = min(count_units(seg for s in r.stitches for seg in s.segments) for r in reports)
-        macs = dict(enumerate(costs))  # positions stand in for ids, which repeat between methods
+        macs = dict(enumerate(costs))  # positions replace ids, which repeat between methods
         found: list[tuple[Budgets, dict[str, Spread]]] = []
         for group in budget_groups(macs, default_step(macs, units)):
             low, high = macs[group[0]], macs[group[-1]]

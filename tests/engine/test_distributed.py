@@ -72,7 +72,7 @@ def _benchmark(rank, port, file, results, stop_at):
 
     def count(data):
         calls.append(1)
-        if len(calls) == stop_at:  # both ranks, as when a job is cancelled
+        if len(calls) == stop_at:  # both ranks, as when a job is canceled
             raise KeyboardInterrupt
         return step(data)
 

@@ -39,7 +39,7 @@ def test_titles_are_not_taken_for_formulas(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "depth/"])
-def test_depth_is_labelled_with_its_unit_and_its_direction(prefix, tmp_path):
+def test_depth_is_labeled_with_its_unit_and_its_direction(prefix, tmp_path):
     plot_pareto(depth_report(prefix), tmp_path / "x.svg", levels=[("constant depth", 0.5171)])
     assert f"<!-- {prefix}rmse (m, lower is better) -->" in (tmp_path / "x.svg").read_text()
     assert "<!-- constant depth: 0.5171 -->" in (tmp_path / "x.svg").read_text()

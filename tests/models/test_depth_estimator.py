@@ -63,7 +63,7 @@ def test_predictions_are_those_of_a_loop(test_cfg, by_hand, flip):
 
 @torch.no_grad()
 def test_mmsegs_estimator_does_not_slide():
-    """Why there is an own one; where this fails, mmseg has been mended."""
+    """Why this package has its own; where this fails, mmseg has been fixed."""
     image = torch.randn(1, 3, 48, 56)
     model = build(DEPTH_MODEL, test_cfg=SLIDE)
     samples = [sample((48, 56))]

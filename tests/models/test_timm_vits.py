@@ -160,7 +160,7 @@ def blocks_of(anchor, image):
 @torch.no_grad()
 @pytest.mark.parametrize("first", ["float32", "bfloat16", "autocast"])
 def test_a_table_serves_every_dtype_with_timms_own_values(first):
-    """A table made under autocast or in half precision would spoil what runs later."""
+    """A table made under autocast or in half precision would corrupt what runs later."""
     anchor, vit = dinov3_small(), timm_model("vit_small_patch16_dinov3", **NARROW)
     vit.load_state_dict(anchor.vit.state_dict(), strict=False)
     image = torch.randn(1, 3, 64, 96)
