@@ -124,7 +124,10 @@ def frozen(args: argparse.Namespace) -> None:
 
     from mmsn.models.tracing import LiveBytes
 
-    ways = {"frozen": Setting(args, freeze_anchors=True), "full": Setting(args, freeze_anchors=False)}
+    ways = {
+        "frozen": Setting(args, freeze_anchors=True),
+        "full": Setting(args, freeze_anchors=False),
+    }
     at = ways["frozen"]
     samples = at.samples(args.batch_size)
     optimizers = {}

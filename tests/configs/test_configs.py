@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmsn.models import segmentor_macs, training_macs
-from mmsn.stitching import budget_groups, default_step, draw_parts
+from mmsn.stitching import budget_groups, default_step, draw_parts, resolve
 from tests.configs.leaves import LEAVES, MODELS_OF, SIZE, as_list, build, by_stem, shrink
 
 FULL = [p for p in LEAVES if p.parent.name in ("setr", "upernet", "fpn")]
@@ -30,7 +30,7 @@ SAME_STEP = [
 TRAINED = [p for p in LEAVES if p not in SAME_STEP]
 FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
-    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|frozen)"
+    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|parts|frozen)"
 )
 
 
@@ -141,6 +141,7 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     assert bool(sampling) != alone
     assert (sampling.get("step") == float("inf")) == (method == "snnet")
     assert ("parts" not in sampling) == (method not in ("elastic", "snnet", "snnetv2"))
+    assert ("stitches" in sampling) == (method == "ours")
     assert backbone.get("freeze_anchors", False) == (method == "frozen")
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
     assert "mmsn.TrainingCostHook" in hooks
@@ -164,7 +165,9 @@ def cost_of_training(path):
         if hook.type == "mmsn.FLOPsConstrainedSamplingHook":
             inference = segmentor_macs(model, backbone.img_size)
             step = hook.get("step", default_step(inference, backbone.space.ladder))
-            groups, parts = budget_groups(inference, step), hook.get("parts", 4)
+            ids = resolve(backbone.space, inference, hook.get("stitches", "all"))
+            groups = budget_groups({i: inference[i] for i in ids}, step)
+            parts = hook.get("parts", 4)
     assert batch % parts == 0
     drawn = [draw_parts(groups, 0, i, parts) for i in range(config.train_cfg.max_iters)]
     return sum(3 * batch // parts * macs[i] for stitches in drawn for i in stitches)

@@ -177,7 +177,10 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
             ),
         ),
     ],
-    "demo": [("", dict(work_dir="work_dirs/demo", equal_compute=False)), ("--work-dir w --equal-compute", dict(work_dir="w", equal_compute=True))],
+    "demo": [
+        ("", dict(work_dir="work_dirs/demo", equal_compute=False)),
+        ("--work-dir w --equal-compute", dict(work_dir="w", equal_compute=True)),
+    ],
     "depth_pictures": [
         (
             "c.py k.pth",
@@ -316,12 +319,21 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "stitch": [
         (
             "--anchors a.py b.py --stitched s.py --work-dir w --probes p.py",
-            dict(anchors=["a.py", "b.py"], stitched="s.py", work_dir="w", equal_compute=False, probes=["p.py"]),
+            dict(
+                anchors=["a.py", "b.py"],
+                stitched="s.py",
+                work_dir="w",
+                equal_compute=False,
+                probes=["p.py"],
+            ),
         ),
     ],
     "train_test": [
         ("c.py", dict(config="c.py", **RUN, seed=None)),
-        ("c.py --seed 3 --work-dir w", dict(config="c.py", **RUN | dict(work_dir="w", equal_compute=False), seed=3)),
+        (
+            "c.py --seed 3 --work-dir w",
+            dict(config="c.py", **RUN | dict(work_dir="w"), seed=3),
+        ),
     ],
     "dataset_converters/shapes": [
         (
