@@ -76,9 +76,9 @@ def operations(space, stitch, pair):
 
 
 def level_by_definition(space, stitch, block):
-    """The operations before a level: up to its block in the last anchor, or in its counterpart. The counterpart
+    """The operations before a level: up to its block in the last anchor, or in its counterpart.
 
-    ends the unit that the block is in; layers lead up from there.
+    The counterpart ends the unit that the block is in; layers lead up from there.
     """
     last = len(space.depths) - 1
     if last == 0:
