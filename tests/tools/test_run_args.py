@@ -93,6 +93,7 @@ def test_an_interrupt_is_one_line(
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_command_as_a_process() -> None:
     """One import of everything: from the command line to the line on stderr."""
     done = subprocess.run(
