@@ -135,7 +135,7 @@ def test_the_method_needs_no_openmmlab() -> None:
 
 
 def test_each_section_of_the_changelog_stands_once() -> None:
-    """Merges like to double them, and to leave bullets under the wrong one."""
+    """Merges may double them, or leave bullets under the wrong one."""
     lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     headings = [line for line in lines if line.startswith("#")]
     unreleased = headings[headings.index("## Unreleased") + 1 :]

@@ -122,7 +122,7 @@ def test_an_adopted_config_trains_one_step(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [UPERNET, BEIT, SETR_PUP, SEGMENTER])
-def test_no_variable_is_left_that_nobody_reads(name):
+def test_no_variable_is_left_unread(name):
     """Editing a top-level ``train_pipeline`` or ``optimizer`` of a complete file does nothing."""
     config = adopt(mmseg_config(name), DEIT3).config
     assert set(config) <= {*RUNNER_KEYS, "load_from", "resume"} - {"train_pipeline"}

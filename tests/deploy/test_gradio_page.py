@@ -1,4 +1,4 @@
-"""The page, driven as a visitor would drive it; skipped where there is no browser or no gradio."""
+"""The page, used as a visitor would use it; skipped where there is no browser or no gradio."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What to beat: a constant prediction, of classes and of depth."""
+"""A lower bound: a constant prediction, of classes and of depth."""
 
 import numpy as np
 import pytest

@@ -52,7 +52,7 @@ def test_what_is_not_finite_is_left_out(tmp_path):
 
 
 def test_plotting_libraries_load_when_they_are_used():
-    """They take a good part of a second, and few who import mmsn draw."""
+    """They take part of a second, and few programs that import mmsn draw."""
     found = []
     for path in sorted((Path(__file__).parents[2] / "mmsn").rglob("*.py")):
         if path.name == "gradio_page.py":  # not a part of `import mmsn`: its tool alone loads it

@@ -163,7 +163,7 @@ def test_a_prediction_is_pixel_data_of_one_channel(model):
     assert found.pred_depth_map.data.shape == (1, 32, 32)
 
 
-def test_class_tokens_that_nobody_reads_are_refused():
+def test_unread_class_tokens_are_refused():
     maps_only = copy.deepcopy(DEPTH_MODEL)
     maps_only["backbone"]["output_cls_token"] = True
     maps_only["decode_head"] = dict(

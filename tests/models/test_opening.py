@@ -1,4 +1,4 @@
-"""The door to a segmentor: everything fits, or one line says what does not."""
+"""Opening a segmentor: everything fits, or one line says what does not."""
 
 import numpy as np
 import pytest

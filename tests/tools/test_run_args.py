@@ -59,7 +59,7 @@ def test_what_a_user_can_correct_is_one_line(
 def test_a_fault_inside_mmsn_keeps_its_traceback(
     tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
 ) -> None:
-    """The fault is raised by code of the package, which once was enough to hide it."""
+    """The fault is raised by code of the package, which used to be enough to hide it."""
 
     def broken(*args: object) -> None:
         raise fault
@@ -93,6 +93,7 @@ def test_an_interrupt_is_one_line(
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_command_as_a_process() -> None:
     """One import of everything: from the command line to the line on stderr."""
     done = subprocess.run(

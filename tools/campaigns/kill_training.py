@@ -176,7 +176,7 @@ def records(work_dir: Path) -> dict[int, set[tuple[float, ...]]]:
 
 
 def differences(work_dir: Path, alone: Path) -> list[str]:
-    """In what a run differs from the undisturbed one."""
+    """How a run differs from the undisturbed one."""
     import torch
 
     last = f"iter_{ITERATIONS}.pth"

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot take away, and runs that resume from them."""
+"""Checkpoints that survive a kill, and runs that resume from them."""
 
 import copy
 from pathlib import Path
