@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import root
 
+import mmsn_cli
 from tests.conftest import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -124,8 +125,10 @@ def check_command(words, parse):
         case ["mim", "run", "mmsn", tool, *rest] | ["mmsn" | "-m", tool, *rest]:
             if words[0] == "-m":  # torchrun -m mmsn_cli TOOL
                 tool, rest = rest[0], rest[1:]
-            assert (ROOT / f"tools/{tool}.py").exists(), f"there is no tool {tool}"
-            parse([f"tools/{tool}.py", *rest])
+            known = mmsn_cli.commands(ROOT / "tools")
+            name = tool.replace("_", "-") if words[0] == "mim" else tool
+            assert name in known, f"there is no tool {tool}"
+            parse([str(known[name].relative_to(ROOT)), *rest])
         case ["pip", "install", *requirements]:
             for requirement in requirements:
                 check_extras(requirement)
