@@ -21,6 +21,9 @@ from mmengine.config import Config
 from mmengine.registry import root
 from mmseg.registry import MODELS as MMSEG_MODELS
 
+from mmsn.checks import Findings, examine
+from mmsn.models import build
+from mmsn.models.complexity import trace_head
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config, tiny_model, tiny_report
 from tests.tiny import tiny_anchor
@@ -122,8 +125,10 @@ def check_command(words, parse):
     match words:
         case ["python", "-m", "pytest", *_] | ["bash", ".ci/run"] | ["pre-commit", "install"]:
             pass
-        case ["mmsn"] | ["awk", *_]:
+        case ["mmsn"] | ["awk", *_] | ["python", "-m", "venv", _] | [".", _]:
             pass
+        case ["sphinx-build", *rest]:
+            assert rest[:2] == ["-W", "docs"]  # as in tests/test_site.py
         case ["python", script, *_] if script.startswith("tools/"):
             parse(words[1:])
         case ["mim", "run", "mmsn", tool, *rest] | ["mmsn" | "-m", tool, *rest]:
@@ -234,11 +239,13 @@ def names(tmp_path, monkeypatch):
     return make
 
 
-def test_the_first_snippet_of_the_readme_runs(names):
+def test_the_snippets_of_the_readme_run(names):
     # the depths of DeiT-3 S and L, so that there are 134 stitches
-    program = fenced(ROOT / "README.md", "python")[1]
+    _, predict, through_mmseg = fenced(ROOT / "README.md", "python")
     variables = names(anchors=[tiny_anchor(16, 12), tiny_anchor(24, 24)], out_indices=(11, 23))
-    exec(program, variables)
+    exec(predict, variables)
+    assert variables["labels"].shape == (40, 48)
+    exec(through_mmseg, variables)
     model, menu = variables["model"], variables["menu"]
     assert len(model.backbone.space) == 134
     costs = menu.macs.values()
@@ -247,16 +254,15 @@ def test_the_first_snippet_of_the_readme_runs(names):
     assert variables["result"].pred_sem_seg.data.shape[-2:] == (40, 48)
 
 
-def test_the_readme_s_lines_for_a_project_build_a_backbone(tmp_path):
-    (block,) = [b for b in fenced(ROOT / "README.md", "python") if "StitchInitHook" in b]
-    (tmp_path / "c.py").write_text(block)
-    backbone = Config.fromfile(tmp_path / "c.py").model.backbone
-    del backbone._delete_  # this config has no base
-    for anchor in backbone.anchors:
+def test_the_readme_s_config_has_no_mistakes(tmp_path):
+    (tmp_path / "c.py").write_text(fenced(ROOT / "README.md", "python")[0])
+    config = Config.fromfile(tmp_path / "c.py")
+    assert examine(config, training=True) == Findings()
+    for anchor in config.model.backbone.anchors:
         assert anchor.pop("pretrained")  # nothing is downloaded here
-    with torch.device("meta"):
-        built = MMSEG_MODELS.build(backbone)
-    assert len(built.space) == 134
+    built = build(config, "meta")
+    assert len(built.backbone.space) == 134
+    assert trace_head(built, (512, 512))[0] > 1e9  # neck and heads take what the backbone gives
 
 
 def test_the_snippets_of_runtime_run(names, capsys):

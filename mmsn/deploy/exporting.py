@@ -8,7 +8,7 @@ normalization, sliding windows. Both kinds of files carry it as data
 written beside an ``.onnx`` file and needs neither PyTorch nor OpenMMLab.
 
 The batch is free. Height and width are fixed by default: it makes the smaller graph, and sliding
-windows have one size. They may be free where the head allows it; pooling to a fixed grid does not.
+windows have one size. They may be free where the head allows it.
 ``.pt2`` is ``torch.export``, which PyTorch keeps instead of TorchScript.
 """
 
@@ -61,7 +61,7 @@ class Logits(nn.Module):
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
         if image_size is None:
-            _free_upsampling(self.model)
+            _free_modules(self.model)
         else:
             fix_input_size(self.model, image_size)
 
@@ -90,12 +90,47 @@ class FreeUpsample(nn.Module):
         return nn.functional.interpolate(maps, size, **self.options)
 
 
-def _free_upsampling(model: nn.Module) -> None:
+class FreePool(nn.Module):
+    """PyTorch's ``AdaptiveAvgPool2d`` to a fixed grid.
+
+    Modifications: cells are computed from the size of the maps in each pass, because ONNX has no
+    operator that pools maps of any size to a fixed grid. Means are sums over broadcast products:
+    matrix products ask how maps lie in memory, which a trace with free sizes cannot answer.
+    """
+
+    def __init__(self, source: nn.AdaptiveAvgPool2d) -> None:
+        super().__init__()
+        size = source.output_size
+        self.rows, self.columns = (size, size) if isinstance(size, int) else size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, rows, columns)."""
+        height, width = maps.shape[-2:]
+        across, down = _cells(width, self.columns, maps), _cells(height, self.rows, maps)
+        maps = (maps[..., None, :] * across).sum(-1)  # (B, C, H, columns)
+        return (maps[..., None, :, :] * down[..., None]).sum(-2)
+
+
+def _cells(side: int, count: int, like: Tensor) -> Tensor:
+    """(count, side): what each pixel of a side contributes to each cell; a row sums to one.
+
+    A cell begins at floor(i * side / count) and ends before ceil((i + 1) * side / count).
+    """
+    cell, at = torch.arange(count)[:, None], torch.arange(side)
+    begin, end = cell * side // count, ((cell + 1) * side + count - 1) // count
+    inside = ((at >= begin) & (at < end)).to(like)
+    return inside / (end - begin).to(like)
+
+
+def _free_modules(model: nn.Module) -> None:
+    """Exchange, in place, modules that would fix the size of images in a trace."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             factor = getattr(child, "scale_factor", None)
             if isinstance(child, Upsample) and isinstance(factor, float) and factor.is_integer():
                 setattr(parent, name, FreeUpsample(child))
+            elif isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(parent, name, FreePool(child))
 
 
 def crop_size(config: Config) -> tuple[int, int]:

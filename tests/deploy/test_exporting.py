@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
-from mmsn.deploy.exporting import check_request, crop_size, quantize
+from mmsn.deploy.exporting import FreePool, check_request, crop_size, quantize
 from mmsn.errors import UserError
 from mmsn.models.opening import with_weights
 from mmsn.stitching import StitchingLayer
@@ -82,7 +82,15 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
         assert ((integers * scale - weight).abs() <= 0.51 * scale).all()
 
 
-@pytest.mark.parametrize(("head", "stitch"), [("setr-naive", 9), ("fpn", 2)])
+@pytest.mark.parametrize("count", [1, 2, 3, 6, (2, 5)])
+def test_pooling_of_free_sizes_is_that_of_pytorch(count):
+    pool = torch.nn.AdaptiveAvgPool2d(count)
+    for size in ((6, 6), (7, 11), (1, 4), (13, 5)):
+        maps = torch.randn(2, 3, *size)
+        torch.testing.assert_close(FreePool(pool)(maps), pool(maps), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("head", "stitch"), [("setr-naive", 9), ("fpn", 2), ("upernet", 2)])
 def test_height_and_width_are_free_where_the_head_allows_it(head, stitch, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -111,8 +119,8 @@ def test_openvino_runs_the_file(tmp_path):
         assert (got - logits(model, image)).abs().max() <= 1e-4
 
 
-def test_a_head_that_pools_is_free_in_pt2(tmp_path):
-    model, _ = one_stitch("upernet", 2)
+def test_a_pt2_may_be_free_as_well(tmp_path):
+    model, _ = one_stitch("setr-naive", 2)
     run = open_exported(export(model, tmp_path / "model.pt2", None))
     for size in ((64, 80), (66, 101), (128, 99)):
         image = torch.randn(1, 3, *size)
