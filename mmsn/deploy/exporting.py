@@ -18,19 +18,21 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
+from mmsn.deploy.quantization import quantize
 from mmsn.errors import UserError
 from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
@@ -100,7 +102,7 @@ class FreePool(nn.Module):
 
     def __init__(self, source: nn.AdaptiveAvgPool2d) -> None:
         super().__init__()
-        size = source.output_size
+        size: Any = source.output_size
         self.rows, self.columns = (size, size) if isinstance(size, int) else size
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -144,6 +146,7 @@ def export(
     path: str | Path,
     image_size: tuple[int, int] | None,
     precision: Precision = "float32",
+    calibration: Sequence[np.ndarray] | None = None,
 ) -> Path:
     """Write a segmentor as ``.onnx`` or ``.pt2``, whichever ``path`` ends with.
 
@@ -155,8 +158,10 @@ def export(
         path: the file; it is replaced if it exists.
         image_size: (height, width) of the images that it will take; None for any from 64x64 on,
             where the head allows it.
-        precision: of weights and work; "int8" is ONNX Runtime's dynamic quantization of the
-            matrix products, 8 bits per weight and per activation.
+        precision: of weights and work; "int8" is ONNX Runtime's quantization of the linear layers,
+            8 bits per weight and per activation.
+        calibration: for int8, windows of ``calibration_windows``, which fix the scales of
+            activations; None scales them as they come.
 
     Raises:
         UserError: a combination that is not supported, an empty image, a head that needs one
@@ -164,6 +169,8 @@ def export(
     """
     path = Path(path)
     check_request(path, precision)
+    if calibration is not None and precision != "int8":
+        raise UserError(f"calibration is for int8, not for {precision}: leave it out")
     if image_size is not None and min(image_size) < 1:
         raise UserError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
@@ -189,7 +196,7 @@ def export(
         with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, free, spec, whole)
-            quantize(whole, part)
+            quantize(whole, part, calibration)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not through a temporary name: above 2 GB, a second file is written that is named after it.
@@ -329,21 +336,3 @@ def _fix_layouts(program: Any) -> None:
         copied.meta["val"] = node.meta["val"].contiguous()
         node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
     program.recompile()
-
-
-def quantize(source: str | Path, target: str | Path) -> None:
-    """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
-
-    Activations are scaled as they come. Convolutions and products of attention stay in float:
-    ONNX Runtime's integer convolutions are slower.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        source,
-        target,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True},
-    )

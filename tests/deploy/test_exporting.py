@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
-from mmsn.deploy.exporting import FreePool, check_request, crop_size, quantize
+from mmsn.deploy.exporting import FreePool, check_request, crop_size
 from mmsn.errors import UserError
 from mmsn.models.opening import with_weights
-from mmsn.stitching import StitchingLayer
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_plain_anchor import run_without_mmsn
 
@@ -39,9 +38,7 @@ def logits(model, image):
         ("upernet", 2, (64, 80), {}),
     ],
 )
-def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
-    head, stitch, size, anchor, tmp_path
-):
+def test_onnx_gives_the_same_logits_for_any_batch(head, stitch, size, anchor, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     import onnx
@@ -61,25 +58,6 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert facts["mean"] == [123.675, 116.28, 103.53]
     assert (facts["bgr_to_rgb"], facts["classes"]) == (True, ["a", "b"])
-
-    small = tmp_path / "int8.onnx"
-    quantize(path, small)
-    got = open_exported(small)(image)
-    error = (got - expected).norm() / expected.norm()
-    assert 1e-4 < error < 0.5  # integers ran, on the same network
-    whole = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
-    parts = {tensor.name: tensor for tensor in onnx.load(small).graph.initializer}
-    quantized = [name for name in whole if f"{name}_quantized" in parts]
-    linear = (torch.nn.Linear, StitchingLayer)
-    assert len(quantized) == sum(isinstance(m, linear) for m in model.modules())
-    for name in quantized:
-        weight = torch.tensor(onnx.numpy_helper.to_array(whole[name]))
-        integers, scale = (
-            torch.tensor(onnx.numpy_helper.to_array(parts[f"{name}_{part}"]))
-            for part in ("quantized", "scale")
-        )
-        assert integers.dtype == torch.int8
-        assert ((integers * scale - weight).abs() <= 0.51 * scale).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6, (2, 5)])
@@ -193,6 +171,13 @@ def test_what_cannot_be_written_is_refused(name, precision, message, tmp_path, m
         monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ())
     with pytest.raises(UserError, match=message):
         check_request(Path(name), precision)
+
+
+def test_calibration_is_for_int8(setr, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    with pytest.raises(UserError, match="calibration is for int8, not for float16"):
+        export(setr[1], tmp_path / "model.onnx", (64, 64), "float16", calibration=[])
 
 
 def test_missing_packages_are_named(monkeypatch):
