@@ -103,7 +103,8 @@ class FreePool(nn.Module):
     def __init__(self, source: nn.AdaptiveAvgPool2d) -> None:
         super().__init__()
         size: Any = source.output_size
-        self.rows, self.columns = (size, size) if isinstance(size, int) else size
+        sides: tuple[int, int] = (size, size) if isinstance(size, int) else size
+        self.rows, self.columns = sides
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, rows, columns)."""
