@@ -200,7 +200,7 @@ def test_a_config_may_be_based_on_one_of_mmseg(tmp_path: Path) -> None:
 
 
 def test_the_import_is_quiet() -> None:
-    """Also for what mmcv and mmseg warn of, which nobody who uses mmsn needs."""
+    """Also for what mmcv and mmseg warn of, which users of mmsn do not need."""
     done = subprocess.run(
         [sys.executable, "-c", "import mmsn; print('done')"], capture_output=True, text=True
     )

@@ -8,7 +8,7 @@ import torch
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
 from mmsn.deploy.exporting import FreePool, check_request, crop_size
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models.opening import with_weights
 from tests.deploy.conftest import small_config, trained
 from tests.deploy.test_plain_anchor import run_without_mmsn
@@ -31,6 +31,7 @@ def logits(model, image):
         return model.encode_decode(image, [dict(img_shape=image.shape[2:])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "stitch", "size", "anchor"),
     [
@@ -68,6 +69,7 @@ def test_pooling_of_free_sizes_is_that_of_pytorch(count):
         torch.testing.assert_close(FreePool(pool)(maps), pool(maps), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "stitch"), [("setr-naive", 9), ("fpn", 2), ("upernet", 2)])
 def test_height_and_width_are_free_where_the_head_allows_it(head, stitch, tmp_path):
     pytest.importorskip("onnxruntime")
@@ -97,6 +99,7 @@ def test_openvino_runs_the_file(tmp_path):
         assert (got - logits(model, image)).abs().max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_pt2_may_be_free_as_well(tmp_path):
     model, _ = one_stitch("setr-naive", 2)
     run = open_exported(export(model, tmp_path / "model.pt2", None))
@@ -120,6 +123,7 @@ def test_a_head_that_needs_one_size_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "model.pt2").exists()
 
 
+@pytest.mark.slow
 def test_a_pt2_file_runs_where_mmsn_mmseg_and_timm_are_not_imported(tmp_path):
     model, weights = one_stitch("fpn", 0)
     path = export(model, tmp_path / "model.pt2", (64, 64))
@@ -193,7 +197,7 @@ def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
         if name.endswith(".onnx"):
             pytest.importorskip("onnxruntime")
             pytest.importorskip("onnxscript")
-        with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
+        with pytest.raises(MissingFile, match=f"{name}' does not exist"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"hello")
         with pytest.raises(UserError, match=f"{name}' is not a file that tools/export.py wrote"):
