@@ -12,6 +12,7 @@ from mmsn.models.complexity import (
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
 from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UPerDepthHead
+from mmsn.models.label_assisted import label_assisted_student, label_assisted_teacher
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
@@ -33,6 +34,8 @@ __all__ = [
     "activation_bytes",
     "build",
     "head_macs",
+    "label_assisted_student",
+    "label_assisted_teacher",
     "open_segmentor",
     "read_config",
     "segmentor_macs",
