@@ -55,7 +55,8 @@ class NeckAndHeads(nn.Module):
     def __init__(self, model: Any, auxiliary: bool = False) -> None:
         super().__init__()
         self.neck = getattr(model, "neck", None)
-        head = model.decode_head
+        # ``ImageClassifier`` of mmpretrain has one head, which is called so.
+        head = model.decode_head if hasattr(model, "decode_head") else model.head
         self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
         self.depth_head = getattr(model, "depth_head", None)  # of a MultiTaskSegmentor
         extra = getattr(model, "auxiliary_head", None) if auxiliary else None

@@ -135,6 +135,7 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
         "demo",
         "export",
         "openvino",
+        "mmpretrain",
         "completion",
     }
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
