@@ -16,6 +16,7 @@ from mmsn.models.label_assisted import label_assisted_student, label_assisted_te
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
+from mmsn.models.simple_feature_pyramid import SimpleFeaturePyramid
 from mmsn.models.stitched_classifier import StitchedClassifier
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.strided_head import StridedSETRUPHead
@@ -29,6 +30,7 @@ __all__ = [
     "FPNDepthHead",
     "MultiTaskSegmentor",
     "SILogLoss",
+    "SimpleFeaturePyramid",
     "StitchedClassifier",
     "StitchedViT",
     "StridedSETRUPHead",

@@ -136,6 +136,7 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
         "export",
         "openvino",
         "mmpretrain",
+        "mmdet",
         "completion",
     }
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
