@@ -69,7 +69,8 @@ def test_a_copy_has_label_stems_of_its_own():
 
 
 def test_another_backbone_of_mmseg():
-    resnet = MODELS.build(dict(type="ResNetV1c", depth=18)).eval()
+    resnet = MODELS.build(dict(type="ResNetV1c", depth=18))
+    resnet.eval()  # of mmseg, this returns None
     stems = LabelStems(resnet)
     nn.init.normal_(stems[0].weight)
     image = torch.randn(1, 4, 32, 32)
