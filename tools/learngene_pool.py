@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _run_args import Parser, positive, run
+from _run_args import Parser, add_device, add_image_size, positive, prepare, run
 
 if TYPE_CHECKING:
     from mmsn.shrink.learngene import InstanceDistillation
@@ -51,13 +51,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=0.1,
         help="share of the loss with labels, which are the names of folders; 0 needs none",
     )
-    parser.add_argument("--image-size", nargs=2, type=positive, metavar=("H", "W"))
+    add_image_size(parser, "the ancestor's")
     parser.add_argument("--held-out", type=positive, default=128, help="images for the table")
     parser.add_argument("--batch-size", type=positive, default=256)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
+    add_device(parser)
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--save-every", type=positive, default=200, metavar="STEPS")
@@ -66,13 +66,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
+    prepare(args)
     import safetensors.torch
 
     from mmsn import shrink
     from mmsn.files import whole_file
     from mmsn.models.anchor_classifier import AnchorClassifier
-    from mmsn.models.opening import usable_device
     from mmsn.shrink import learngene, transposed
     from mmsn.shrink.images import LabeledImages
 
@@ -85,7 +84,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         bf16=args.bf16,
         alpha=args.alpha,
     )
-    device = usable_device(args.device)
     size = tuple(args.image_size or shrink.native_size(args.model))
     ancestor = shrink.load_parent(args.model, args.checkpoint, img_size=size)
     classifier = AnchorClassifier(ancestor, args.num_classes)
@@ -109,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             size,
             {},
             identity=dict(images=dict(sources=args.images, training=len(kept), size=list(size))),
-            device=device,
+            device=args.device,
         )
         state = file.with_name(f"{file.name}.state")
         if state.is_file():

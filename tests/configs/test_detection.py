@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 from mmsn.models import head_macs, segmentor_macs
-from tests.configs.test_configs import LEAVES, by_stem
+from tests.configs.leaves import LEAVES, by_stem
 
 PATHS = [p for p in LEAVES if p.parent.name == "detection"]
 NAME = re.compile(r"snnetv2_deit3-s-l-r16_mask-rcnn_8xb8-184k_coco-1024x1024")

@@ -16,7 +16,7 @@ from PIL import Image
 from mmsn.evaluation import ParetoReport
 from mmsn.models import StitchedClassifier, segmentor_macs, segmentor_params
 from mmsn.running import make_runner
-from tests.configs.test_configs import LEAVES, by_stem
+from tests.configs.leaves import LEAVES, by_stem
 from tests.engine.reading import log_of
 
 PATHS = [p for p in LEAVES if p.parent.name == "imagenet"]

@@ -5,7 +5,8 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
-from tests.configs.test_configs import LEAVES, SIZE, build, by_stem, data_sample, shrink
+from tests.configs.leaves import LEAVES, SIZE, build, by_stem, shrink
+from tests.configs.test_configs import data_sample
 
 PATHS = [p for p in LEAVES if p.parent.name == "label_assisted"]
 TEACHERS = [p for p in PATHS if "label-teacher" in p.stem]
