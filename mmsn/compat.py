@@ -10,7 +10,9 @@ torchvision operators  a torchvision whose compiled part does not fit torch (a C
                        torchvision beside a CPU torch), seen with 0.28 and 2.13
 distutils              Python 3.12 and later with mmengine's environment report
 ``mmcv._ext``          mmcv-lite with mmsegmentation 1.2, which imports ``mmcv.ops``
-                       unguarded; the onedl forks (1.4 and later) guard it
+                       unguarded; the onedl forks (1.4 and later) guard it. And any
+                       mmdet on an mmcv without compiled operators: box suppression
+                       then comes from torchvision
 safe globals           ``torch.load(weights_only=True)``, which refuses the message
                        hub that mmengine saves in checkpoints
 checkpoint loaders     the forks, which fall back to ``weights_only=False`` and so
@@ -221,8 +223,12 @@ def add_distutils() -> bool:
     return find_spec("distutils") is not None
 
 
-class _UncompiledOps(ModuleType):
-    """Stands in for ``mmcv._ext``: every operator exists and says so when it is called.
+class UncompiledOps(ModuleType):
+    """Stands in for ``mmcv._ext``: every operator exists, and says when called that it is missing.
+
+    Except suppression of boxes, and RoIAlign without gradients, by which masks are cut: torchvision
+    has both alike. With ``use_torchvision=True`` for the RoIAlign of its config, Mask R-CNN of
+    mmdet trains.
 
     ``mmcv.ops`` asserts at import that the operators exist, which this satisfies. Its own checks
     for compiled operators (``mmcv.utils.check_ops_exist``) still answer no, because the spec has
@@ -249,13 +255,45 @@ class _UncompiledOps(ModuleType):
         operator.__name__ = name
         return operator
 
+    @staticmethod
+    def nms(boxes: Any, scores: Any, iou_threshold: float, offset: int) -> Any:
+        """Indices of the (N, 4) boxes that stay, highest score first."""
+        if offset:
+            raise RuntimeError(f"nms with offset {offset} is compiled code of mmcv: use offset 0")
+        return importlib.import_module("torchvision.ops").nms(boxes, scores, iou_threshold)
+
+    @staticmethod
+    def roi_align_forward(
+        maps: Any,
+        boxes: Any,
+        output: Any,
+        argmax_y: Any,
+        argmax_x: Any,
+        aligned_height: int,
+        aligned_width: int,
+        spatial_scale: float,
+        sampling_ratio: int,
+        pool_mode: int,
+        aligned: bool,
+    ) -> None:
+        """Fill (N, C, h, w) ``output`` with what lies in the (N, 5) boxes of (B, C, H, W) maps."""
+        if pool_mode != 1:
+            raise RuntimeError("RoIAlign by maximum is compiled code of mmcv: use pool_mode 'avg'")
+        align = importlib.import_module("torchvision.ops").roi_align
+        size = (aligned_height, aligned_width)
+        output.copy_(align(maps, boxes, size, spatial_scale, sampling_ratio, aligned))
+
 
 def add_mmcv_operators(installed: Mapping[str, str]) -> bool:
-    """Put a stand-in for ``mmcv._ext`` where the original mmseg meets an mmcv without it."""
+    """Put a stand-in for ``mmcv._ext`` where the original mmseg or mmdet meets an mmcv without it.
+
+    Before mmseg is imported, because mmseg imports mmdet where it is installed.
+    """
     directory = _package_directory("mmcv")
-    if "mmsegmentation" not in installed or directory is None or any(directory.glob("_ext*")):
+    needed = "mmsegmentation" in installed or find_spec("mmdet") is not None
+    if not needed or directory is None or any(directory.glob("_ext*")):
         return False
-    sys.modules.setdefault("mmcv._ext", _UncompiledOps())
+    sys.modules.setdefault("mmcv._ext", UncompiledOps())
     return True
 
 

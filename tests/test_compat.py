@@ -6,10 +6,12 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import torchvision.ops
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import _load_checkpoint as load_checkpoint
 
@@ -122,7 +124,7 @@ def test_distutils_can_be_imported() -> None:
 
 
 def test_a_missing_operator_names_itself_when_called() -> None:
-    ops = compat._UncompiledOps()
+    ops = compat.UncompiledOps()
     focal = ops.sigmoid_focal_loss_forward  # mmcv only looks it up at import
     with pytest.raises(RuntimeError, match='"sigmoid_focal_loss_forward"') as caught:
         focal(torch.zeros(1), gamma=2.0)
@@ -131,13 +133,65 @@ def test_a_missing_operator_names_itself_when_called() -> None:
     assert not hasattr(ops, "__path__")
 
 
-def test_the_stand_in_is_only_for_the_original_mmseg_without_operators() -> None:
+def test_suppression_of_boxes_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple] = []
+    monkeypatch.setattr(torchvision.ops, "nms", lambda *args: seen.append(args) or "kept")
+    ops, boxes, scores = compat.UncompiledOps(), torch.zeros(2, 4), torch.zeros(2)
+    assert ops.nms(boxes, scores, iou_threshold=0.7, offset=0) == "kept"
+    assert seen[0][0] is boxes
+    assert seen[0][1:] == (scores, 0.7)
+    with pytest.raises(RuntimeError, match="offset 1"):
+        ops.nms(boxes, scores, iou_threshold=0.7, offset=1)
+
+
+def test_masks_are_cut_by_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple] = []
+    monkeypatch.setattr(
+        torchvision.ops, "roi_align", lambda *args: seen.append(args[2:]) or torch.ones(1, 1, 2, 3)
+    )
+    output, empty = torch.zeros(1, 1, 2, 3), torch.zeros(0)
+    options = dict(aligned_height=2, aligned_width=3, spatial_scale=0.5, sampling_ratio=0)
+    arguments = (torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), output, empty, empty)
+    ops = compat.UncompiledOps()
+    ops.roi_align_forward(*arguments, **options, pool_mode=1, aligned=True)
+    assert seen == [((2, 3), 0.5, 0, True)]
+    assert (output == 1).all()
+    with pytest.raises(RuntimeError, match="pool_mode"):
+        ops.roi_align_forward(*arguments, **options, pool_mode=0, aligned=True)
+
+
+def test_the_stand_in_is_only_for_what_imports_operators_unguarded() -> None:
     import mmcv
 
     compiled = any(Path(mmcv.__file__).parent.glob("_ext*"))
-    needed = "mmsegmentation" in compat.installed_versions() and not compiled
-    assert isinstance(sys.modules.get("mmcv._ext"), compat._UncompiledOps) == needed
-    assert compat.add_mmcv_operators(FORKS) is False
+    users = "mmsegmentation" in compat.installed_versions() or importlib.util.find_spec("mmdet")
+    needed = bool(users) and not compiled
+    assert isinstance(sys.modules.get("mmcv._ext"), compat.UncompiledOps) == needed
+
+
+@pytest.mark.parametrize(
+    ("installed", "mmdet", "compiled", "needed"),
+    [
+        (FORKS, False, False, False),
+        (FORKS, True, False, True),
+        (FORKS, True, True, False),
+        (FORKS | {"mmsegmentation": "1.2.2"}, False, False, True),
+    ],
+)
+def test_who_needs_the_stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    installed: dict[str, str],
+    mmdet: bool,
+    compiled: bool,
+    needed: bool,
+) -> None:
+    if compiled:
+        (tmp_path / "_ext.so").touch()
+    monkeypatch.setattr(compat, "_package_directory", lambda name: tmp_path)
+    monkeypatch.setattr(compat, "find_spec", lambda name: object() if mmdet else None)
+    monkeypatch.setitem(sys.modules, "mmcv._ext", ModuleType("mmcv._ext"))
+    assert compat.add_mmcv_operators(installed) is needed
 
 
 def test_mmengine_checkpoints_load_with_weights_only(tmp_path: Path) -> None:

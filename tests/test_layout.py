@@ -32,6 +32,7 @@ OF_WHOLE_RUNS = {
     "engine/test_config_checks.py",
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
+    "engine/test_label_assisted_runs.py",
     "engine/test_runs.py",
     "tools/test_round_trip.py",
 }

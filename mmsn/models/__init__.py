@@ -12,9 +12,12 @@ from mmsn.models.complexity import (
 )
 from mmsn.models.depth_estimator import DepthEstimator, DepthTTAModel
 from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UPerDepthHead
+from mmsn.models.label_assisted import label_assisted_student, label_assisted_teacher
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
+from mmsn.models.simple_feature_pyramid import SimpleFeaturePyramid
+from mmsn.models.stitched_classifier import StitchedClassifier
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.strided_head import StridedSETRUPHead
 
@@ -27,12 +30,16 @@ __all__ = [
     "FPNDepthHead",
     "MultiTaskSegmentor",
     "SILogLoss",
+    "SimpleFeaturePyramid",
+    "StitchedClassifier",
     "StitchedViT",
     "StridedSETRUPHead",
     "UPerDepthHead",
     "activation_bytes",
     "build",
     "head_macs",
+    "label_assisted_student",
+    "label_assisted_teacher",
     "open_segmentor",
     "read_config",
     "segmentor_macs",

@@ -7,6 +7,7 @@ shapes of levels do not depend on the stitch. Resizing the prediction to the ima
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class NeckAndHeads(nn.Module):
     def __init__(self, model: Any, auxiliary: bool = False) -> None:
         super().__init__()
         self.neck = getattr(model, "neck", None)
-        head = model.decode_head
+        head = _head_of(model)
         self.heads = head if isinstance(head, nn.ModuleList) else nn.ModuleList([head])
         self.depth_head = getattr(model, "depth_head", None)  # of a MultiTaskSegmentor
         extra = getattr(model, "auxiliary_head", None) if auxiliary else None
@@ -78,6 +79,42 @@ class NeckAndHeads(nn.Module):
         if self.depth_head is None:
             return (out,)
         return out, self.depth_head(levels_for(self.depth_head, features))
+
+
+def _head_of(model: Any) -> Any:
+    """The head of a segmentor, of mmdet's two-stage detectors, or of mmpretrain's classifiers."""
+    if hasattr(model, "decode_head"):
+        return model.decode_head
+    return DetectionHeads(model) if hasattr(model, "roi_head") else model.head
+
+
+class DetectionHeads(nn.Module):
+    """The heads of a two-stage detector on a fixed number of boxes, as counting needs.
+
+    ``boxes`` proposals are classified and ``masks`` of them get a mask, as Mask R-CNN does at
+    most. RoIAlign and the suppression of boxes are free, because they multiply no weights.
+    """
+
+    boxes, masks = 1000, 100
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.rpn_head, self.roi_head = model.rpn_head, model.roi_head
+
+    def forward(self, maps: Sequence[Tensor]) -> Any:
+        """A pyramid of (1, C, h, w) maps to what the last head gives."""
+        self.rpn_head(maps)
+        out = self.roi_head.bbox_head(self._cut(maps, self.roi_head.bbox_roi_extractor, self.boxes))
+        if self.roi_head.with_mask:
+            out = self.roi_head.mask_head(
+                self._cut(maps, self.roi_head.mask_roi_extractor, self.masks)
+            )
+        return out
+
+    @staticmethod
+    def _cut(maps: Sequence[Tensor], extractor: Any, count: int) -> Tensor:
+        height, width = extractor.roi_layers[0].output_size
+        return maps[0].new_zeros(count, extractor.out_channels, height, width)
 
 
 @torch.no_grad()

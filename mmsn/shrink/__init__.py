@@ -2,7 +2,8 @@
 
 ``child`` decides the child's shape and its first weights, ``width`` narrows weights, ``images``
 reads unlabeled images, ``distill`` trains the child, ``unexplained`` measures it.
-``tools/shrink_anchor.py`` is the command.
+``tools/shrink_anchor.py`` is the command. ``learngene`` and ``transposed`` are another method:
+instances of one ancestor, and stitching layers made from what their distillation learned.
 """
 
 from mmsn.shrink.child import (

@@ -175,16 +175,19 @@ class Distillation:
 
     def train_step(self, batch: Tensor) -> float:
         """One update from (B, 3, H, W) images; the mean unit loss before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr_at(self.step)
         batch = batch.to(self.device)
         with self._autocast():
             with torch.no_grad():
                 target = unit_outputs(self.parent, batch, self.plan.unit)[1:]
             losses = self.maps.losses(unit_outputs(self.child, batch, 1)[1:], target)
+        return self.update(losses.mean())
+
+    def update(self, loss: Tensor) -> float:
+        """Take one step of the optimizer; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr_at(self.step)
         # Not scaled: bfloat16 has the range of float32.
         self.optimizer.zero_grad()
-        loss = losses.mean()
         loss.backward()
         nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
         self.optimizer.step()

@@ -147,6 +147,32 @@ class UnlabeledImages(Dataset):
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255  # HWC -> CHW
 
 
+class LabeledImages(UnlabeledImages):
+    """Pairs of an image and its class: the place of its folder's name in alphabetic order.
+
+    Modifications of ``UnlabeledImages``: the class. For the folders of ImageNet-1k it is the one
+    that timm's classifiers mean.
+
+    Raises:
+        UserError: another number of folders than ``num_classes``.
+    """
+
+    def __init__(self, files: Sequence[Path], num_classes: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(files, *args, **kwargs)
+        names = sorted({file.parent.name for file in self.files})
+        if len(names) != num_classes:
+            raise UserError(
+                f"images lie in {len(names)} folders, but the classifier has {num_classes} "
+                "classes: give one folder per class, or train without labels"
+            )
+        self._classes = {name: number for number, name in enumerate(names)}
+
+    def __getitem__(self, n: int) -> Any:
+        image = super().__getitem__(n)  # first: it draws the order of the epoch
+        index = n if self.seed is None else int(self._order[n % len(self.files)])
+        return image, self._classes[self.files[index].parent.name]
+
+
 def jitter(image: Tensor, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast and saturation of a (3, H, W) image in 0 to 1."""
     brightness, contrast, saturation = (

@@ -94,11 +94,16 @@ def _sums(gram: GramAccumulator) -> Tensor:
 def _residual(fitted: GramAccumulator, tested: GramAccumulator) -> float:
     """Squared error, summed over the tokens of ``tested``, of the map that ``fitted`` gives."""
     solution = fitted.solve()
-    weight = solution.weight
-    minus = -torch.eye(fitted.dim_y, dtype=weight.dtype, device=weight.device)
+    return squared_error(tested, solution.weight, solution.bias)
+
+
+def squared_error(gram: GramAccumulator, weight: Tensor, bias: Tensor) -> float:
+    """Of an affine map (d_out, d_in) and (d_out,), summed over the tokens of a Gram matrix."""
+    weight, bias = weight.double(), bias.double()
+    minus = -torch.eye(gram.dim_y, dtype=weight.dtype, device=weight.device)
     # [X Y 1] times this is the error of every token, so the Gram matrix gives its square
-    error = torch.cat([weight.T, minus, solution.bias[None]])
-    return float((error * (_sums(tested) @ error)).sum())
+    error = torch.cat([weight.T, minus, bias[None]])
+    return float((error * (_sums(gram) @ error)).sum())
 
 
 def energy_of(*grams: GramAccumulator) -> float:

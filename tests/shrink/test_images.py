@@ -9,6 +9,7 @@ from PIL import Image
 
 from mmsn import shrink
 from mmsn.errors import MissingFile, UserError
+from mmsn.shrink.images import LabeledImages
 from tests.shrink.tiny import SIZE, unlabeled
 
 
@@ -81,3 +82,24 @@ def test_held_out_images_are_no_training_images():
     assert shrink.held_out_split(files, 3, seed=0) == (train, held_out)
     with pytest.raises(UserError, match="10 held-out images of 10"):
         shrink.held_out_split(files, 10, seed=0)
+
+
+def test_labels_are_places_of_folders_whatever_the_order(folder):
+    files = shrink.find_images([folder])
+    options = ((16, 16), [0.5] * 3, [0.25] * 3)
+    plain = LabeledImages(files, 2, *options)
+    assert [plain[n][1] for n in range(12)] == [int(f.parent.name == "b") for f in files]
+    images = {image.mean().item(): label for image, label in (plain[n] for n in range(12))}
+    drawn = LabeledImages(files, 2, *options, seed=0)
+    unlabeled = shrink.UnlabeledImages(files, *options, seed=0)
+    for n in (0, 5, 17):
+        image, label = drawn[n]
+        assert torch.equal(image, unlabeled[n])
+        file = files[int(drawn._order[n % 12])]
+        assert label == int(file.parent.name == "b")
+    assert len(images) == 12
+
+
+def test_folders_that_are_no_classes_are_refused(folder):
+    with pytest.raises(UserError, match="2 folders, but the classifier has 3"):
+        LabeledImages(shrink.find_images([folder]), 3, (16, 16), [0.5] * 3, [0.25] * 3)

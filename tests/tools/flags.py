@@ -46,6 +46,32 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
             dict(config="c.py", anchors=["a", "b"], out="d.py", rank=4, stitch=["sl", 3]),
         ),
     ],
+    "learngene_pool": [
+        (
+            "m --out d --instances 6x192 6x768 --images i --steps 9",
+            dict(
+                model="m",
+                out="d",
+                instances=[(6, 192), (6, 768)],
+                images=["i"],
+                steps=9,
+                checkpoint=None,
+                num_classes=1000,
+                positions=3,
+                alpha=0.1,
+                image_size=None,
+                held_out=128,
+                batch_size=256,
+                lr=5e-5,
+                weight_decay=0.05,
+                seed=0,
+                device=None,
+                bf16=False,
+                workers=0,
+                save_every=200,
+            ),
+        ),
+    ],
     "train": [
         ("c.py", dict(config="c.py", **RUN, amp=False, resume=False)),
         (

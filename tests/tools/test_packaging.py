@@ -130,6 +130,8 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
         "demo",
         "export",
         "openvino",
+        "mmpretrain",
+        "mmdet",
         "completion",
         "docs",
     }
