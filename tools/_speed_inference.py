@@ -128,19 +128,18 @@ def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
         return {step.key} if isinstance(step, Join) else set(step.path)
 
     costs = backbone.costs
-    tokens = costs.anchors[0].tokens(size)
     total, before, anchor = 0, (), -1
     for stitch in trie.order:
         route, first = trie.routes[stitch], trie.first[stitch]
         shared = common_length(before, route) if first == anchor else 0
         if first != anchor:
-            total += costs.anchors[first].embed_macs(tokens)
+            total += costs.anchors[first].embed_macs(size)
         # A join and a level may need the same layer: it runs once in a pass.
         done = set().union(*map(layers, route[:shared]))
         for step in route[shared:]:
             if isinstance(step, Run):
-                total += costs.anchors[step.anchor].blocks[step.start].macs(tokens)
-            total += tokens * sum(costs.layer_weights(key) for key in layers(step) - done)
+                total += costs.anchors[step.anchor].block_macs(step.start, size)
+            total += sum(costs.layer_macs(key, size) for key in layers(step) - done)
             done |= layers(step)
         before, anchor = route, first
     return total

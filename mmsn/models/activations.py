@@ -12,7 +12,6 @@ keep in step. A run of equal blocks is measured once.
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
@@ -77,25 +76,24 @@ class _Measure:
                 if isinstance(step, Run):
                     # The input of a run is alive until it ends, whatever else is.
                     memory.hold(extra[step])
-                    state.tokens = torch.empty_like(state.tokens)
+                    anchor = backbone.anchor(step.anchor)
+                    state.tokens = anchor.empty_tokens(self.image, step.stop - 1)
                 else:
                     backbone.advance(state, step)
         return memory.peak
 
     def _run(self, step: Run) -> int:
         """Bytes that blocks hold at their peak, in addition to their input tokens."""
-        costs = self.backbone.costs.anchors[step.anchor]
-        blocks, stop = costs.blocks[step.start : step.stop], step.stop
+        anchor, stop = self.backbone.anchor(step.anchor), step.stop
+        blocks = self.backbone.costs.anchors[step.anchor].blocks[step.start : stop]
         if len(set(blocks)) == 1:
             # A second block adds the tokens between the two; a third holds what the second does.
             stop = min(stop, step.start + 2)
-        key = (step.anchor, costs.blocks[step.start : stop])
+        key = (step.anchor, *blocks[: stop - step.start])
         if key not in self._runs:
-            tokens = self.image.new_empty(
-                self.image.shape[0], costs.prefix_tokens + math.prod(self.grid), costs.dim
-            )
+            tokens = anchor.empty_tokens(self.image, step.start - 1)
             with FusedAttention(), LiveBytes() as memory:
                 memory.add(tokens)
-                self.backbone.anchor(step.anchor).run(tokens, step.start, stop, self.grid)
+                anchor.run(tokens, step.start, stop, self.grid)
             self._runs[key] = memory.peak - tokens.nbytes
         return self._runs[key]

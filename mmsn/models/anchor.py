@@ -156,6 +156,11 @@ class Anchor(nn.Module):
                 tokens = block(tokens, **options)
         return tokens
 
+    def empty_tokens(self, image: Tensor, block: int) -> Tensor:
+        """Uninitialized tokens as a (B, 3, H, W) image gives them after a block."""
+        size = (image.shape[2], image.shape[3])
+        return image.new_empty(len(image), self._cost.tokens_after(block, size), self.dim)
+
     def _keeps_activations(self, block: nn.Module, tokens: Tensor) -> bool:
         # Frozen blocks keep activations, too, if gradients pass through them to an earlier layer.
         if not torch.is_grad_enabled():

@@ -56,8 +56,9 @@ class StitchedViT(BaseModule):
         eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
             not computed and given as None. All by default. A head that reads level 3 only, with
             auxiliary heads on the rest, needs ``(3,)``.
-        space: "two_way" (SN-Netv2), "one_way" (SN-Net) or "elastic" (one anchor and its
-            beginnings, a baseline without stitching); see ``mmsn.stitching.StitchSpace``.
+        space: "two_way" (SN-Netv2), "one_way" (SN-Net, with its sliding windows) or "elastic" (one
+            anchor and its beginnings, a baseline without stitching); see
+            ``mmsn.stitching.StitchSpace``.
         rank: rank of the stitching layers' update; 0 trains them as a whole.
         alpha: the update is scaled by ``alpha / rank``.
         stitches: build only what these ids use; all by default. Made by ``mmsn.deploy.extract``

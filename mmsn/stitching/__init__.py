@@ -2,7 +2,7 @@
 
 from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
 from mmsn.stitching.layer import StitchingLayer
-from mmsn.stitching.least_squares import GramAccumulator, Solution
+from mmsn.stitching.least_squares import GramAccumulator, Solution, solve_shared
 from mmsn.stitching.sampling import (
     budget_groups,
     count_units,
@@ -31,4 +31,5 @@ __all__ = [
     "draw",
     "draw_parts",
     "resolve",
+    "solve_shared",
 ]

@@ -340,7 +340,8 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     sampling = hooks.get("mmsn.FLOPsConstrainedSamplingHook", {})
     space = backbone.get("space", "two_way")
     alone = method in ("small", "large")
-    assert space == dict(elastic="elastic", snnet="one_way").get(method, "two_way")
+    assert space == dict(elastic="elastic").get(method, "two_way")
+    assert backbone.get("stitches") == ([*range(7)] if method == "snnet" else None)
     assert (backbone.rank == 0) == (method == "snnet")
     assert len(backbone.anchors) == (1 if alone or method == "elastic" else 2)
     assert bool(sampling) != alone
