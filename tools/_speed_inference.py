@@ -119,13 +119,8 @@ def sharing(args: argparse.Namespace) -> None:
 
 def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
     """MACs of the backbone for all stitches of a trie, each shared step counted once."""
-    from mmsn.stitching.space import Join, Run
+    from mmsn.stitching.space import Run
     from mmsn.stitching.trie import common_length
-
-    def layers(step: Any) -> set[Any]:
-        if isinstance(step, Run):
-            return set()
-        return {step.key} if isinstance(step, Join) else set(step.path)
 
     costs = backbone.costs
     total, before, anchor = 0, (), -1
@@ -134,13 +129,13 @@ def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
         shared = common_length(before, route) if first == anchor else 0
         if first != anchor:
             total += costs.anchors[first].embed_macs(size)
-        # A join and a level may need the same layer: it runs once in a pass.
-        done = set().union(*map(layers, route[:shared]))
         for step in route[shared:]:
             if isinstance(step, Run):
                 total += costs.anchors[step.anchor].block_macs(step.start, size)
-            total += sum(costs.layer_macs(key, size) for key in layers(step) - done)
-            done |= layers(step)
+        # Those of the shared beginning are the first ones.
+        count = len(backbone.space.layer_runs(route[:shared]))
+        runs = backbone.space.layer_runs(route)[count:]
+        total += sum(costs.layer_macs(key, size) for key in runs)
         before, anchor = route, first
     return total
 

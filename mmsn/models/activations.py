@@ -74,6 +74,7 @@ class _Measure:
             state = backbone.begin(self.image, stitch.segments[0].anchor)
             for step in route:
                 if isinstance(step, Run):
+                    state.carried.clear()  # as ``advance`` does
                     # The input of a run is alive until it ends, whatever else is.
                     memory.hold(extra[step])
                     anchor = backbone.anchor(step.anchor)

@@ -319,6 +319,7 @@ class StitchedViT(BaseModule):
         """Take one step of a route, in place."""
         match step:
             case Run(anchor, start, stop):
+                state.carried.clear()
                 state.tokens = self.anchor(anchor).run(state.tokens, start, stop, state.grid)
             case Join(key):
                 state.tokens = self._carry(state, (key,))

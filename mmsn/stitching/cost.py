@@ -137,8 +137,8 @@ class CostModel:
         self, stitch: Stitch, image_size: tuple[int, int], levels: Sequence[int]
     ) -> dict[str, int]:
         """MACs by part: ``embed``, ``blocks``, ``stitching`` and ``norms`` of levels."""
-        # A set of what runs, so a layer that serves a join and a level counts once.
         parts = self.space.parts([stitch], self.out_indices, levels)
+        route = self.space.route(stitch, self.out_indices, levels)
         last = self.anchors[-1]
         normed = [self.out_indices[level] for level in levels] if self.level_norms else []
         return {
@@ -146,7 +146,9 @@ class CostModel:
             "blocks": sum(
                 self.anchors[anchor].block_macs(block, image_size) for anchor, block in parts.blocks
             ),
-            "stitching": sum(self.layer_macs(key, image_size) for key in parts.layers),
+            "stitching": sum(
+                self.layer_macs(key, image_size) for key in self.space.layer_runs(route)
+            ),
             "norms": NORM_MACS_PER_ELEMENT
             * sum(last.tokens_after(block, image_size) * last.dim_after(block) for block in normed),
         }
@@ -184,7 +186,7 @@ class CostModel:
         """
         parts = self.breakdown(stitch, image_size, traced_levels)
         route = self.space.route(stitch, self.out_indices, traced_levels)
-        # A list, unlike in ``breakdown``: with repeats, and with joins after the last level.
+        # Unlike in ``breakdown``: with repeats at one place, and with joins after the last level.
         layers = list(self.space.joins(stitch))
         layers += [key for step in route if isinstance(step, Tap) for key in step.path]
         merged = (math.prod(self.layer_dims(key)) * self._tokens(key, image_size) for key in layers)

@@ -382,6 +382,24 @@ class StitchSpace:
                         layers.update(path)
         return Parts(frozenset(embeddings), frozenset(blocks), frozenset(layers))
 
+    @staticmethod
+    def layer_runs(route: Iterable[Step]) -> tuple[LayerKey, ...]:
+        """Every run of a stitching layer in a route: once for a join and a level at one place."""
+        runs: list[LayerKey] = []
+        here: set[LayerKey] = set()  # since the last block
+        for step in route:
+            keys: Sequence[LayerKey] = ()
+            match step:
+                case Run():
+                    here.clear()
+                case Join(key):
+                    keys = (key,)
+                case Tap(_, path):
+                    keys = path
+            runs += [key for key in keys if key not in here]
+            here.update(keys)
+        return tuple(runs)
+
     def _enumerate(self) -> Iterator[Stitch]:
         for anchor, depth in enumerate(self.depths):
             yield Stitch(anchor, "anchor", (Segment(anchor, 0, depth),))
