@@ -1,6 +1,6 @@
 """The method, in plain PyTorch and plain Python: one idea of the paper per file."""
 
-from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
+from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel, Costs
 from mmsn.stitching.layer import StitchingLayer
 from mmsn.stitching.least_squares import GramAccumulator, Solution, solve_shared
 from mmsn.stitching.sampling import (
@@ -12,18 +12,22 @@ from mmsn.stitching.sampling import (
 )
 from mmsn.stitching.selection import best_per_group, resolve
 from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
+from mmsn.stitching.staged_cost import StagedCost, WindowBlockCost
 
 __all__ = [
     "AnchorCost",
     "BlockCost",
     "CostModel",
+    "Costs",
     "GramAccumulator",
     "LayerKey",
     "Segment",
     "Solution",
+    "StagedCost",
     "Stitch",
     "StitchSpace",
     "StitchingLayer",
+    "WindowBlockCost",
     "best_per_group",
     "budget_groups",
     "count_units",
