@@ -22,7 +22,7 @@ class WindowBlockCost:
 
     ``attention_linear`` and ``mlp_linear`` are weights of linear layers, that is MACs per token,
     ``norm`` is normalized elements per token and ``attention_dim`` the width of queries, summed
-    over heads. ``window`` is (height, width) in tokens. Only the first block of a stage has merging.
+    over heads. ``window`` is (height, width) in tokens. Merging is of the first block of a stage.
     """
 
     attention_linear: int
