@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT
+from mmsn.models import StitchedBackbone
 from mmsn.stitching import GramAccumulator, LayerKey, Solution, solve_shared
 
 
 @torch.no_grad()
 def solve_stitching_layers(
-    backbone: StitchedViT,
+    backbone: StitchedBackbone,
     batches: Iterable[Tensor],
     keys: Collection[LayerKey] | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -101,7 +101,7 @@ def _position(key: LayerKey, match: tuple[int, int]) -> tuple[int, int, int]:
 
 
 def _outputs(
-    backbone: StitchedViT, anchor: int, images: Tensor, blocks: set[int]
+    backbone: StitchedBackbone, anchor: int, images: Tensor, blocks: set[int]
 ) -> dict[int, Tensor]:
     """Tokens of one anchor after each of these blocks, as they run; block -1 is the embedding."""
     module, outputs, start = backbone.anchor(anchor), {}, 0

@@ -15,8 +15,11 @@ from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UP
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
+from mmsn.models.stitched_backbone import StitchedBackbone
+from mmsn.models.stitched_swin import StitchedSwin
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.strided_head import StridedSETRUPHead
+from mmsn.models.swin_anchor import SwinAnchor
 
 __all__ = [
     "Anchor",
@@ -27,8 +30,11 @@ __all__ = [
     "FPNDepthHead",
     "MultiTaskSegmentor",
     "SILogLoss",
+    "StitchedBackbone",
+    "StitchedSwin",
     "StitchedViT",
     "StridedSETRUPHead",
+    "SwinAnchor",
     "UPerDepthHead",
     "activation_bytes",
     "build",

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from mmsn.models.complexity import stitched_backbone, trace_head, unwrap
-from mmsn.models.stitched_vit import StitchedViT
+from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.models.tracing import LiveBytes, on_meta
 from mmsn.stitching import Stitch
 from mmsn.stitching.space import Run
@@ -47,7 +47,7 @@ def activation_bytes(
     """Bytes of activations at their peak, by stitch id, for (height, width) images."""
     own = stitched_backbone(unwrap(model))
     head = trace_head(model, image_size)[1] // next(own.parameters()).element_size()
-    backbone = cast(StitchedViT, on_meta(own).to(dtype))
+    backbone = cast(StitchedBackbone, on_meta(own).to(dtype))
     image = torch.empty(batch_size, 3, *image_size, dtype=dtype, device="meta")
     head_bytes = image.nbytes + batch_size * dtype.itemsize * head
     measure = _Measure(backbone, image)
@@ -57,7 +57,7 @@ def activation_bytes(
 class _Measure:
     """Peaks of the stitches of a backbone on the meta device, for one batch of images."""
 
-    def __init__(self, backbone: StitchedViT, image: Tensor) -> None:
+    def __init__(self, backbone: StitchedBackbone, image: Tensor) -> None:
         self.backbone, self.image = backbone, image
         self.grid = backbone.grid((image.shape[2], image.shape[3]))
         self._runs: dict[tuple, int] = {}
