@@ -159,8 +159,7 @@ def _head(head: Head, widths: Sequence[int], giver: str) -> Iterator[str]:
     path, count = f"model.{head.key}", len(widths)
     index = head.config.get("in_index", -1)
     read = index if isinstance(index, Sequence) else [index]
-    # What lies outside is told below; -1 is the last level.
-    wanted = [widths[i] for i in read if i < count]
+    wanted = [widths[min(i, count - 1)] for i in read]  # what lies outside is told below
     yield from _misfit(path, head.config, "in_channels", wanted, giver)
     if head.reads_detail:
         yield from _misfit(path, head.config, "c1_in_channels", widths[:1], giver)

@@ -18,8 +18,9 @@ from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from timm.models import swin_transformer
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
+import timm
+from timm.models import is_model_in_modules, swin_transformer
+from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
@@ -28,6 +29,7 @@ from mmsn.models.anchor_cost import normalized_of, params_of, weights_of
 from mmsn.models.timm_vits import Grid, create_timm
 from mmsn.stitching import StagedCost, WindowBlockCost
 
+MODULES = ("swin_transformer",)  # of timm
 BLOCK = re.compile(r"vit\.layers\.(\d+)\.(?:downsample|blocks\.(\d+))\.")
 
 
@@ -100,13 +102,13 @@ class SwinAnchor(AnchorBase):
 
     def create(self, pretrained: bool) -> Swin:
         """See ``AnchorBase``."""
-        vit = create_timm(self.model_name, pretrained, self.timm_options, "timm Swin")
-        if not isinstance(vit, SwinTransformer):
+        # Before it is built: other models do not even take the options of a Swin.
+        if timm.is_model(self.model_name) and not is_model_in_modules(self.model_name, MODULES):
             raise UserError(
-                f"anchor {self.model_name!r} is a {type(vit).__name__}, but an anchor of "
-                "StitchedSwin must be a timm SwinTransformer, for example "
-                "'swin_tiny_patch4_window7_224'"
+                f"anchor {self.model_name!r} is not a Swin of the kind that StitchedSwin takes: "
+                "choose one of timm's SwinTransformer, for example 'swin_tiny_patch4_window7_224'"
             )
+        vit = create_timm(self.model_name, pretrained, self.timm_options, "timm Swin")
         vit.norm, vit.head = nn.Identity(), nn.Identity()
         vit.patch_embed.dynamic_img_pad = True  # which Swin's own options do not reach
         return Swin(vit)
