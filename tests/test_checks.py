@@ -307,7 +307,7 @@ def test_a_runner_is_refused_before_it_is_made(good):
 def told(monkeypatch):
     """What the backbone logs."""
     messages = []
-    name = "mmsn.models.stitched_backbone.print_log"
+    name = "mmsn.models.backbone.print_log"
     monkeypatch.setattr(name, lambda message, **options: messages.append((message, options)))
     return messages
 

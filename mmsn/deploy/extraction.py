@@ -20,8 +20,8 @@ from mmsn.deploy.menu import StitchMenu
 from mmsn.errors import UserError
 from mmsn.files import write_text
 from mmsn.models import StitchedBackbone
+from mmsn.models.backbone import layer_name
 from mmsn.models.opening import build, check_weights, open_segmentor, read_config, with_weights
-from mmsn.models.stitched_backbone import layer_name
 from mmsn.segmentor_config import STITCHED, type_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchingLayer

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
+from mmsn.models.backbone import layer_name
 from mmsn.models.opening import build
-from mmsn.models.stitched_backbone import layer_name
 from mmsn.stitching import LayerKey
 from mmsn.stitching.space import Tap
 

@@ -2,6 +2,7 @@
 
 from mmsn.models.activations import activation_bytes
 from mmsn.models.anchor import Anchor
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.complexity import (
     head_macs,
     segmentor_macs,
@@ -15,7 +16,6 @@ from mmsn.models.depth_heads import DPTDepthHead, FCNDepthHead, FPNDepthHead, UP
 from mmsn.models.multi_task import MultiTaskSegmentor
 from mmsn.models.opening import build, open_segmentor, read_config, usable_device
 from mmsn.models.silog_loss import SILogLoss
-from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.models.stitched_swin import StitchedSwin
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.strided_head import StridedSETRUPHead

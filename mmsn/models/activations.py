@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.complexity import stitched_backbone, trace_head, unwrap
-from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.models.tracing import LiveBytes, on_meta
 from mmsn.stitching import Stitch
 from mmsn.stitching.space import Run

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmsn.errors import UserError
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.depth_heads import levels_for
 from mmsn.models.prefix_sharing import Level
-from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
 

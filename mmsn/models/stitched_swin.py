@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mmsn.models.anchor_base import AnchorBase
 from mmsn.models.anchor_checks import check_image_size, check_positions, check_specs
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.backbone_options import refuse_foreign_options
 from mmsn.models.prefix_sharing import Level
-from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.models.swin_anchor import SwinAnchor
 from mmsn.registry import MODELS
 from mmsn.stitching.space import Mode

@@ -11,9 +11,9 @@ from torch import Tensor
 from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
 from mmsn.models.anchor_checks import check_image_size, check_positions, check_specs
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.backbone_options import refuse_foreign_options
 from mmsn.models.prefix_sharing import Level
-from mmsn.models.stitched_backbone import StitchedBackbone
 from mmsn.registry import MODELS
 from mmsn.stitching.space import Mode
 

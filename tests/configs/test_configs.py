@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmsn.checks import Findings, examine
 from mmsn.models import segmentor_macs, training_macs
 from mmsn.stitching import budget_groups, default_step, draw_parts
 
@@ -52,6 +53,11 @@ FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
     r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|frozen)"
 )
+SNNET = [p for p in LEAVES if p.parent.name == "snnet"]
+SNNET_NAME = re.compile(
+    r"snnet_(?P<key>(?P<family>deit|swin)-ti-s-b)_(?P<head>setr-naive|upernet)"
+    r"_8xb2-160k_ade20k-512x512"
+)
 SIZE = 64  # of a shrunken crop
 
 
@@ -70,6 +76,13 @@ def shrink(config):
     backbone.rank = min(backbone.get("rank", 16), 4)
     backbone.img_size = SIZE
     model.data_preprocessor.size = (SIZE, SIZE)
+    if backbone.type == "mmsn.StitchedSwin":
+        for anchor in backbone.anchors:
+            anchor.num_heads = (1, 2, 2, 2)
+            anchor.depths = (2, 2, 2, 2)
+        model.decode_head.update(in_channels=[32, 64, 128, 256], channels=8)
+        model.auxiliary_head.update(in_channels=128, channels=8)
+        return config
     if "neck" in model:
         model.neck.update(in_channels=[32] * len(model.neck.in_channels), out_channels=8)
     heads = [model.decode_head, *_as_list(model.get("auxiliary_head"))]
@@ -328,6 +341,36 @@ def test_all_dinov3_combinations_are_there():
         every = {(key, *task) for key in pairs for task in tasks}
         assert every <= {(f["key"], f["data"], f["height"]) for f in recipe}
         assert "s-b-l" in {f["key"] for f in recipe}  # a chain
+
+
+@pytest.mark.parametrize("path", SNNET, ids=by_stem)
+def test_an_snnet_config_is_the_published_method(path):
+    name = SNNET_NAME.fullmatch(path.stem)
+    assert name, f"{path.stem} does not follow the scheme"
+    config = Config.fromfile(path)
+    backbone, hooks = config.model.backbone, {hook.type: hook for hook in config.custom_hooks}
+    sizes = ("tiny", "small", "base")
+    form = dict(deit="deit_{}_patch16_224", swin="swin_{}_patch4_window7_224")[name["family"]]
+    for size, anchor in zip(sizes, backbone.anchors, strict=True):
+        assert anchor.model_name.startswith(form.format(size) + ".")
+        assert anchor.pretrained
+    assert (backbone.space, backbone.rank, backbone.img_size) == ("one_way", 0, 512)
+    assert not backbone.get("freeze_anchors", False)
+    sampling = hooks["mmsn.FLOPsConstrainedSamplingHook"]
+    assert (sampling.step, sampling.parts) == (float("inf"), 1)
+    assert hooks["mmsn.StitchInitHook"].num_images == 100  # as published for classification
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 160_000
+    assert config.find_unused_parameters
+    with torch.device("meta"):
+        model = build(config)
+    assert len(model.backbone.space) == dict(deit=71, swin=41)[name["family"]]
+    assert examine(config, training=True) == Findings()
+
+
+def test_all_snnet_configs_are_there():
+    found = {SNNET_NAME.fullmatch(path.stem).group("key", "head") for path in SNNET}
+    deit = {("deit-ti-s-b", head) for head in ("setr-naive", "upernet")}
+    assert found == deit | {("swin-ti-s-b", "upernet")}
 
 
 @pytest.mark.parametrize("path", FRONTIER, ids=by_stem)
