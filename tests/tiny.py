@@ -93,6 +93,7 @@ def tiny_upernet(num_classes, widths):
         in_index=list(range(len(widths))),
         pool_scales=(1, 2),
         channels=8,
+        dropout_ratio=0,
         num_classes=num_classes,
         norm_cfg=dict(type="BN"),
         align_corners=False,

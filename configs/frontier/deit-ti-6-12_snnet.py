@@ -4,7 +4,7 @@ _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(stitches=[0, 1, 2, 3, 4, 5, 6], rank=0))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
     dict(type="mmsn.TrainingCostHook"),
 ]
 test_cfg = dict(stitches="all")

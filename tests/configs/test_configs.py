@@ -357,7 +357,7 @@ def test_an_snnet_config_is_the_published_method(path):
     assert (backbone.space, backbone.rank, backbone.img_size) == ("one_way", 0, 512)
     assert not backbone.get("freeze_anchors", False)
     sampling = hooks["mmsn.FLOPsConstrainedSamplingHook"]
-    assert (sampling.step, sampling.parts) == (float("inf"), 1)
+    assert (sampling.uniform, sampling.parts) == (True, 1)
     assert hooks["mmsn.StitchInitHook"].num_images == 100  # as published for classification
     assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 160_000
     assert config.find_unused_parameters
@@ -388,7 +388,7 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     assert (backbone.rank == 0) == (method == "snnet")
     assert len(backbone.anchors) == (1 if alone or method == "elastic" else 2)
     assert bool(sampling) != alone
-    assert (sampling.get("step") == float("inf")) == (method == "snnet")
+    assert sampling.get("uniform", False) == (method == "snnet")
     assert ("parts" not in sampling) == (method not in ("elastic", "snnet", "snnetv2"))
     assert backbone.get("freeze_anchors", False) == (method == "frozen")
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
@@ -413,6 +413,7 @@ def cost_of_training(config):
         if hook.type == "mmsn.FLOPsConstrainedSamplingHook":
             inference = segmentor_macs(model, backbone.img_size)
             step = hook.get("step", default_step(inference, backbone.space.ladder))
+            step = float("inf") if hook.get("uniform") else step
             groups, parts = budget_groups(inference, step), hook.get("parts", 4)
     assert batch % parts == 0
     drawn = [draw_parts(groups, 0, i, parts) for i in range(config.train_cfg.max_iters)]

@@ -18,5 +18,5 @@ optim_wrapper = dict(
 )
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=100),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
 ]

@@ -4,5 +4,5 @@ _base_ = "upernet_ade20k.py"
 model = dict(backbone=dict(space="one_way", rank=0))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=100),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
 ]
