@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 from mmsn.errors import UserError
+from mmsn.stitching.units import Units
 from mmsn.stitching.windows import crossings
 
 Kind = Literal["anchor", "sl", "ls", "lsl", "sls", "elastic"]
@@ -125,35 +126,9 @@ class StitchSpace:
         given = tuple(depths)
         self.stages = tuple((d,) if isinstance(d, int) else tuple(d) for d in given)
         self.mode = mode
-        if mode not in get_args(Mode):
-            raise UserError(f"space {mode!r} is unknown: use one of {', '.join(get_args(Mode))}")
-        flat = [depth for stages in self.stages for depth in stages]
-        if not flat or any(not isinstance(d, int) or d < 1 for d in flat):
-            raise UserError(f"depths {given}: give one positive whole number per anchor")
+        _check(given, self.stages, mode)
         self.depths = tuple(sum(stages) for stages in self.stages)
-        if len({len(stages) for stages in self.stages}) > 1:
-            raise UserError(f"depths {given}: give the same number of stages for every anchor")
-        if mode != "one_way" and len(self.stages[0]) > 1:
-            raise UserError(
-                f"space {mode!r} of hierarchical anchors with depths {given} is not supported: use "
-                "'one_way'"
-            )
-        if mode == "elastic" and len(self.depths) > 1:
-            raise UserError(
-                f"an elastic space has one anchor, not {len(self.depths)}: use 'two_way' to stitch"
-            )
-        for pair in pairwise(self.stages):
-            for small, large in zip(*pair, strict=True):
-                if max(small, large) % min(small, large):
-                    raise UserError(
-                        f"anchors of depths {small} and {large} cannot be stitched: one depth must "
-                        f"divide the other; choose for example {small} and {2 * small}"
-                    )
-                if mode == "one_way" and small > large:
-                    raise UserError(
-                        f"anchors of depths {small} and {large} cannot be stitched one way, which "
-                        "needs depths that do not fall from small to large: use 'two_way'"
-                    )
+        self._units = [Units(pair) for pair in pairwise(self.stages)]
         # Joins of a one-way space for each pair and stage; a two-way space joins between units.
         one_way = pairwise(self.stages) if mode == "one_way" else ()
         self._windows = [crossings(*pair) for pair in one_way]
@@ -228,32 +203,15 @@ class StitchSpace:
 
     def units(self, pair: int) -> int:
         """Number of units that anchors ``pair`` and ``pair + 1`` are cut into, over all stages."""
-        return sum(self._stage_units(pair))
+        return sum(self._units[pair].counts)
 
-    def _stage_units(self, pair: int) -> tuple[int, ...]:
-        return tuple(map(min, self.stages[pair], self.stages[pair + 1]))
-
-    def blocks_per_unit(self, anchor: int, pair: int, stage: int = 0) -> int:
-        """Number of blocks of ``anchor`` in one unit of ``pair``."""
-        return self.stages[anchor][stage] // self._stage_units(pair)[stage]
+    def blocks_per_unit(self, anchor: int, pair: int) -> int:
+        """Number of blocks of ``anchor`` in one unit of ``pair``, in its first stage."""
+        return self._units[pair].blocks(anchor - pair)
 
     def unit_end(self, anchor: int, pair: int, unit: int) -> int:
         """The block (inclusive) with which ``anchor`` ends ``unit``."""
-        block = 0
-        for stage, units in enumerate(self._stage_units(pair)):
-            if unit < units:
-                return block + self.blocks_per_unit(anchor, pair, stage) * (unit + 1) - 1
-            unit, block = unit - units, block + self.stages[anchor][stage]
-        raise IndexError(f"pair {pair} has {self.units(pair)} units")
-
-    def unit_of(self, anchor: int, pair: int, block: int) -> int:
-        """The unit of ``pair`` in which ``anchor`` has this block."""
-        unit = 0
-        for stage, units in enumerate(self._stage_units(pair)):
-            if block < self.stages[anchor][stage]:
-                return unit + block // self.blocks_per_unit(anchor, pair, stage)
-            unit, block = unit + units, block - self.stages[anchor][stage]
-        raise IndexError(f"anchor {anchor} has {self.depths[anchor]} blocks")
+        return self._units[pair].end(anchor - pair, unit)
 
     @property
     def layer_keys(self) -> tuple[LayerKey, ...]:
@@ -268,9 +226,8 @@ class StitchSpace:
             units = list(range(self.units(pair)))
             if len(self.stages[0]) > 1:
                 # Feature levels are the ends of stages; elsewhere, only joins need a layer.
-                ends = {end - 1 for end in accumulate(self._stage_units(pair))}
                 joins = {crossing.unit for stage in self._windows[pair] for crossing in stage}
-                units = sorted(ends | joins)
+                units = sorted(joins.union(self._units[pair].ends))
             keys += [LayerKey(pair, pair + 1, unit) for unit in units]
             if self.mode == "two_way":
                 keys += [LayerKey(pair + 1, pair, unit) for unit in range(self.units(pair) - 1)]
@@ -315,7 +272,7 @@ class StitchSpace:
         # the block that ends the same unit. The path is collected back to front.
         path: tuple[LayerKey, ...] = ()
         for pair in reversed(range(anchor, len(self.depths) - 1)):
-            unit = self.unit_of(pair + 1, pair, block)
+            unit = self._units[pair].of(1, block)
             block = self.unit_end(pair, pair, unit)
             path = (LayerKey(pair, pair + 1, unit), *path)
         return block, path
@@ -445,3 +402,35 @@ class StitchSpace:
             blocks = self.blocks_per_unit(anchor, pair)
             segments.append(Segment(anchor, start * blocks, stop * blocks))
         return tuple(segments)
+
+
+def _check(given: tuple, stages: tuple[tuple[int, ...], ...], mode: Mode) -> None:
+    """Refuse depths that cannot be stitched in this mode; ``given`` is as the user wrote them."""
+    if mode not in get_args(Mode):
+        raise UserError(f"space {mode!r} is unknown: use one of {', '.join(get_args(Mode))}")
+    flat = [depth for anchor in stages for depth in anchor]
+    if not flat or any(not isinstance(d, int) or d < 1 for d in flat):
+        raise UserError(f"depths {given}: give one positive whole number per anchor")
+    if len({len(anchor) for anchor in stages}) > 1:
+        raise UserError(f"depths {given}: give the same number of stages for every anchor")
+    if mode != "one_way" and len(stages[0]) > 1:
+        raise UserError(
+            f"space {mode!r} of hierarchical anchors with depths {given} is not supported: use "
+            "'one_way'"
+        )
+    if mode == "elastic" and len(stages) > 1:
+        raise UserError(
+            f"an elastic space has one anchor, not {len(stages)}: use 'two_way' to stitch"
+        )
+    for pair in pairwise(stages):
+        for small, large in zip(*pair, strict=True):
+            if max(small, large) % min(small, large):
+                raise UserError(
+                    f"anchors of depths {small} and {large} cannot be stitched: one depth must "
+                    f"divide the other; choose for example {small} and {2 * small}"
+                )
+            if mode == "one_way" and small > large:
+                raise UserError(
+                    f"anchors of depths {small} and {large} cannot be stitched one way, which "
+                    "needs depths that do not fall from small to large: use 'two_way'"
+                )
