@@ -14,7 +14,7 @@ def blocks(args: argparse.Namespace) -> None:
     import torch
 
     from mmsn.errors import UserError
-    from mmsn.stitching.space import Join, Run
+    from mmsn.stitching.stitch import Join, Run
 
     at = Setting(args)
     backbone, image = at.backbone, at.image
@@ -119,7 +119,7 @@ def sharing(args: argparse.Namespace) -> None:
 
 def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
     """MACs of the backbone for all stitches of a trie, each shared step counted once."""
-    from mmsn.stitching.space import Run
+    from mmsn.stitching.stitch import Run
     from mmsn.stitching.trie import common_length
 
     costs = backbone.costs

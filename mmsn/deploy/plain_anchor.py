@@ -22,7 +22,7 @@ from mmsn.models import StitchedViT
 from mmsn.models.backbone import layer_name
 from mmsn.models.opening import build
 from mmsn.stitching import LayerKey
-from mmsn.stitching.space import Tap
+from mmsn.stitching.stitch import Tap
 
 NEEDS_MMSN = "extract it without --plain, or export it"
 

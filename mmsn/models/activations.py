@@ -23,7 +23,7 @@ from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.complexity import stitched_backbone, trace_head, unwrap
 from mmsn.models.tracing import LiveBytes, on_meta
 from mmsn.stitching import Stitch
-from mmsn.stitching.space import Run
+from mmsn.stitching.stitch import Run
 
 
 class FusedAttention(TorchFunctionMode):

@@ -30,7 +30,8 @@ from mmsn.stitching import (
     StitchingLayer,
     StitchSpace,
 )
-from mmsn.stitching.space import Join, Mode, Run, Step, Tap
+from mmsn.stitching.space import Mode
+from mmsn.stitching.stitch import Join, Run, Step, Tap
 from mmsn.stitching.trie import Trie
 
 

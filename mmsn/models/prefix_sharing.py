@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmsn.stitching.space import LayerKey, Step, Stitch
+from mmsn.stitching.stitch import LayerKey, Step, Stitch
 from mmsn.stitching.trie import Trie, common_length
 
 # A (B, C, h, w) map, or the pair of it and the (B, C) class token.

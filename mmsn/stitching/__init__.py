@@ -11,8 +11,9 @@ from mmsn.stitching.sampling import (
     draw_parts,
 )
 from mmsn.stitching.selection import best_per_group, resolve
-from mmsn.stitching.space import LayerKey, Segment, Stitch, StitchSpace
+from mmsn.stitching.space import StitchSpace
 from mmsn.stitching.staged_cost import StagedCost, WindowBlockCost
+from mmsn.stitching.stitch import LayerKey, Segment, Stitch
 
 __all__ = [
     "AnchorCost",

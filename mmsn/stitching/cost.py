@@ -13,7 +13,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mmsn.stitching.space import LayerKey, Stitch, StitchSpace, Tap
+from mmsn.stitching.space import StitchSpace
+from mmsn.stitching.stitch import LayerKey, Stitch, Tap
 
 NORM_MACS_PER_ELEMENT = 5
 

@@ -13,7 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
-from mmsn.stitching.space import Join, Run, Tap
+from mmsn.stitching.stitch import Join, Run, Tap
 from tests.tiny import tiny_anchor, tiny_eva
 
 REGISTERS = tiny_anchor(24, 8) | dict(model_name="vit_small_patch14_reg4_dinov2")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchSpace, budget_groups, draw_parts
 from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
-from mmsn.stitching.space import Join, LayerKey, Run, Tap
+from mmsn.stitching.stitch import Join, LayerKey, Run, Tap
 from mmsn.stitching.trie import Trie
 from tests.stitching.expected import executed, probabilities
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmsn.errors import UserError
 from mmsn.stitching import LayerKey, StitchSpace
-from mmsn.stitching.space import Join, Run, Tap
+from mmsn.stitching.stitch import Join, Run, Tap
 
 DATA = Path(__file__).parents[1] / "data"
 OUT_INDICES = ((9, 14, 19, 23), (4, 11, 17, 23))
