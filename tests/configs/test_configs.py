@@ -51,7 +51,7 @@ SAME_STEP = [
 TRAINED = [p for p in LEAVES if p not in SAME_STEP]
 FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
-    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|frozen)"
+    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|frozen)"
 )
 SNNET = [p for p in LEAVES if p.parent.name == "snnet"]
 SNNET_NAME = re.compile(
@@ -383,13 +383,15 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     sampling = hooks.get("mmsn.FLOPsConstrainedSamplingHook", {})
     space = backbone.get("space", "two_way")
     alone = method in ("small", "large")
-    assert space == dict(elastic="elastic").get(method, "two_way")
+    spaces = {"elastic": "elastic", "snnet-windows": "one_way"}
+    assert space == spaces.get(method, "two_way")
     assert backbone.get("stitches") == ([*range(7)] if method == "snnet" else None)
-    assert (backbone.rank == 0) == (method == "snnet")
+    snnet = method in ("snnet", "snnet-windows")
+    assert (backbone.rank == 0) == snnet
     assert len(backbone.anchors) == (1 if alone or method == "elastic" else 2)
     assert bool(sampling) != alone
-    assert sampling.get("uniform", False) == (method == "snnet")
-    assert ("parts" not in sampling) == (method not in ("elastic", "snnet", "snnetv2"))
+    assert sampling.get("uniform", False) == snnet
+    assert ("parts" not in sampling) == (method not in ("elastic", "snnetv2") and not snnet)
     assert backbone.get("freeze_anchors", False) == (method == "frozen")
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
     assert "mmsn.TrainingCostHook" in hooks
