@@ -61,7 +61,7 @@ class StitchSpace:
 
     def __init__(self, depths: Iterable[int | Sequence[int]], mode: Mode = "two_way") -> None:
         given = tuple(depths)
-        self.stages = tuple((d,) if isinstance(d, int) else tuple(d) for d in given)
+        self.stages = tuple(tuple(d) if isinstance(d, Sequence) else (d,) for d in given)
         self.mode = mode
         _check(given, self.stages, mode)
         self.depths = tuple(sum(stages) for stages in self.stages)

@@ -204,7 +204,9 @@ def test_ids_of_a_chain_follow_those_of_its_pairs():
     assert chain.ids[-1] == 2 * (pairs[0].ids[-1] - 1) + 2
 
 
-@pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
+@pytest.mark.parametrize(
+    "depths", [(12, 18), (0, 12), (), (12, 12, 30), (12, 1.5), (12, "24"), ((), ())]
+)
 def test_depths_that_do_not_divide_are_refused(depths):
     with pytest.raises(UserError, match="depth"):
         StitchSpace.two_way(depths)
