@@ -1,8 +1,8 @@
 """Where SN-Net joins two anchors: its sliding windows over positions, and its published numbering.
 
 A window of two neighboring positions slides over both anchors, and one stitching layer serves
-all joins of a window. A join may enter the large anchor at a block that the
-small one stands for already, so some units run in both anchors; none is left out.
+all joins of a window. A join may enter the large anchor at a block that the small one has stood
+for, so some units run in both anchors; none is left out.
 
 Three rules, all as the published code has them:
 
