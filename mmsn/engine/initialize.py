@@ -83,6 +83,7 @@ def solve_stitching_layers(
                     ) from error
             on_batch()
     finally:
+        # Frozen anchors stay in evaluation mode; see ``StitchedViT.train``.
         backbone.train(training)
 
     solutions = {}
@@ -104,6 +105,7 @@ def _outputs(
     backbone: StitchedBackbone, anchor: int, images: Tensor, blocks: set[int]
 ) -> dict[int, Tensor]:
     """Tokens of one anchor after each of these blocks, as they run; block -1 is the embedding."""
+    # Blocks run once and in order; each range continues where the last one ended.
     module, outputs, start = backbone.anchor(anchor), {}, 0
     if blocks:
         tokens, grid = module.embed(images)

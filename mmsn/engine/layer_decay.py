@@ -81,6 +81,7 @@ def layer_scales(backbone: StitchedBackbone, rate: float) -> dict[int, float]:
         anchor = backbone.anchor(index)
         for name, parameter in anchor.named_parameters():
             block = anchor.block_of(name)
+            # Layer 0 is the embedding: patches, positions and tokens.
             layer = 0 if block is None else 1 + block
             scales[id(parameter)] = rate ** (anchor.depth + 1 - layer)
     return scales

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from mmsn.errors import UserError
 from mmsn.models.anchor_base import AnchorBase
 from mmsn.models.anchor_cost import count
+from mmsn.models.grid_cache import Grid
 from mmsn.models.rel_pos import RelativePositionBias
-from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, Grid, PlainViT, TokenLayout, create
+from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, PlainViT, TokenLayout, create
 from mmsn.stitching import AnchorCost
 
 BLOCK = re.compile(r"(?:vit\.blocks|rel_pos\.tables)\.(\d+)\.?")
@@ -153,5 +154,5 @@ class Anchor(AnchorBase):
                 return
 
     def cost(self) -> AnchorCost:
-        """The shapes that the cost model needs, read off the modules of the whole anchor."""
+        """The shapes that the cost model needs, read from the modules of the whole anchor."""
         return self._cost

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from mmsn.errors import UserError
 from mmsn.models.anchor_weights import load_checkpoint, load_pretrained
-from mmsn.models.timm_vits import Grid
+from mmsn.models.grid_cache import Grid
 from mmsn.stitching import Costs
 
 
@@ -118,7 +118,7 @@ class AnchorBase(nn.Module):
         """Load the pretrained weights or the checkpoint, if the anchor has one.
 
         Raises:
-            FileNotFoundError: the checkpoint is not there.
+            MissingFile: the checkpoint is not there.
             RuntimeError: pretrained weights could not be loaded.
             UserError: keys are missing, unknown or of another shape; all are listed.
         """

@@ -44,7 +44,7 @@ class StitchedBackbone(BaseModule):
         build: makes each anchor, smallest to largest.
         img_size: (height, width) of the training crop.
         out_indices: gives, of the last anchor, the blocks whose outputs are the feature levels.
-            For a stitch that runs a smaller anchor there, its matching block stands in.
+            For a stitch that runs a smaller anchor there, its matching block is used.
         level_norms: is there a LayerNorm for each level? See ``_norm_level``.
         others: as in ``mmsn.models.stitched_vit.StitchedViT``.
 
@@ -110,8 +110,9 @@ class StitchedBackbone(BaseModule):
         macs = self.stitch_macs(self.img_size)
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
-        # Three places that name a stitch, strongest first: the ``use_stitch`` of this thread or
-        # task, the draw of a training step, the stitch that was set. ``forward`` only reads them.
+        # Three places that name a stitch, highest priority first: the ``use_stitch`` of this thread
+        # or task, the draw of a training step, the stitch that was set. ``forward`` only reads
+        # them.
         self._drawn: tuple[Stitch, ...] = ()
         self._is_chosen = len(self.space) == 1  # False until a stitch to train is named
         self._in_use: ContextLocal[Stitch] = ContextLocal()
@@ -150,7 +151,7 @@ class StitchedBackbone(BaseModule):
         return (in_use,) if in_use else self._drawn or (self._stitch,)
 
     def _warn_of_one_stitch(self) -> None:
-        """Warn once where training mode runs the default stitch, which is hardly ever meant."""
+        """Warn once where training mode runs the default stitch, which is rarely intended."""
         if not (self._is_chosen or self._drawn or self._in_use.get()):
             self._is_chosen = True  # the warning is not repeated
             print_log(

@@ -29,7 +29,7 @@ class StitchedViT(StitchedBackbone):
         anchors: one dict per anchor, smallest to largest; see ``Anchor`` for the keys.
         img_size: side, or (height, width), of the training crop.
         out_indices: blocks (0-based) of the last anchor whose outputs are the feature levels. For
-            a stitch that runs the small anchor there, its matching block stands in.
+            a stitch that runs the small anchor there, its matching block is used.
         eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
             not computed and given as None. All by default. A head that reads level 3 only, with
             auxiliary heads on the rest, needs ``(3,)``.

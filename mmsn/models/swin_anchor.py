@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from mmsn.errors import UserError
 from mmsn.models.anchor_base import AnchorBase
 from mmsn.models.anchor_cost import normalized_of, params_of, weights_of
-from mmsn.models.timm_vits import Grid, create_timm
+from mmsn.models.grid_cache import Grid
+from mmsn.models.timm_vits import create_timm
 from mmsn.stitching import StagedCost, WindowBlockCost
 
 MODULES = ("swin_transformer",)  # of timm

@@ -70,7 +70,7 @@ class StitchSpace:
         one_way = pairwise(self.stages) if mode == "one_way" else ()
         self._windows = [crossings(*pair) for pair in one_way]
         self._by_id = {stitch.id: stitch for stitch in self._enumerate()}
-        self._is_subset = False  # only for what an unknown id is told
+        self._is_subset = False  # only for the message about an unknown id
 
     @classmethod
     def one_way(cls, depths: Iterable[int | Sequence[int]]) -> StitchSpace:
@@ -133,7 +133,7 @@ class StitchSpace:
 
     @property
     def ladder(self) -> int:
-        """In how many equal steps of cost one gets from the cheapest stitch to the largest."""
+        """The number of equal steps of cost from the cheapest stitch to the largest."""
         if self.mode == "elastic":
             return self.depths[0] // 2
         return sum(self.units(pair) for pair in range(len(self.depths) - 1))
@@ -200,7 +200,7 @@ class StitchSpace:
         return tuple(shared) or ((ends[0], ends[1]),)
 
     def level_tap(self, block: int, anchor: int) -> tuple[int, tuple[LayerKey, ...]]:
-        """Where ``anchor`` stands in for ``block`` of the last anchor as a feature level.
+        """Where ``anchor`` replaces ``block`` of the last anchor as a feature level.
 
         Returns the block of ``anchor`` after which its tokens are taken, and the stitching layers
         that carry them to the last anchor's width, applied left to right.

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_killed_trainings_end_as_an_undisturbed_one():
-    counts = run("kill_training", "--kills", 3)
+    counts = run("kill_training", "--kills", 3, "--slow", 0.1)
     assert counts["kills"] >= 3
     assert counts["trainings"] >= 1
     assert counts["lost"] == counts["differ"] == 0

@@ -8,7 +8,7 @@ from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, 
 from mmsn.errors import UserError
 from mmsn.models import segmentor_params
 from mmsn.models.opening import with_weights
-from tests.configs.test_configs import build, shrink
+from tests.configs.leaves import build, shrink
 from tests.deploy.conftest import CONFIGS
 from tests.deploy.test_extraction import extracted, logits
 

@@ -3,9 +3,9 @@
     python tools/campaigns/fuzz_files.py --inputs 10000
 
 Valid files are damaged at random: flipped bits, cuts, insertions, zeros, parts of other places,
-numbers replaced. A reader may give the file's true content or refuse it with ``UserError`` or
-``FileNotFoundError``. Everything else is counted: other exceptions, other content (where the format
-has a checksum) and readers that take longer than ten seconds.
+numbers replaced. A reader may give the file's true content or refuse it with ``UserError``.
+Everything else is counted: other exceptions, other content (where the format has a checksum) and
+readers that take longer than ten seconds.
 
 Left out: MATLAB files, on which SciPy's own reader ends the process when they are damaged.
 """
@@ -20,10 +20,14 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, positive, prepare, run
 
 LIMIT = 10  # seconds for one input
 
@@ -191,7 +195,7 @@ def _move(data: bytes, draw: random.Random) -> bytes:
 
 
 def _number(data: bytes, draw: random.Random) -> bytes:
-    """Text formats: one number becomes another, as people and programs write them."""
+    """Text formats: one number becomes another, as programs write them."""
     found = list(re.finditer(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?", data))
     if not found:
         return data
@@ -229,7 +233,7 @@ def _range(data: bytes, draw: random.Random) -> tuple[int, int]:
 
 
 class TooSlow(BaseException):
-    """No reader may catch it."""
+    """A ``BaseException``, which no reader catches."""
 
 
 def _stop(*_: Any) -> None:
@@ -259,7 +263,7 @@ def campaign(inputs: int, seed: int, folder: Path) -> dict[str, Any]:
             answer = repr(reader.read())
             wrong = reader.has_checksum and answer != right[name]
             outcome = "other content" if wrong else "read"
-        except (UserError, FileNotFoundError) as error:
+        except UserError as error:
             outcome = "refused" if "\n" not in str(error) else "refused in several lines"
         except TooSlow:
             outcome = "too slow"
@@ -277,20 +281,21 @@ def campaign(inputs: int, seed: int, folder: Path) -> dict[str, Any]:
     return dict(inputs=inputs, kinds=len(kinds), **counts, what=dict(summary))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the campaign and print its counts as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--inputs", type=int, default=10_000, help="how many (default: 10000)")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--inputs", type=positive, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damages (default: 0)")
-    args = parser.parse_args(argv)
+    return parser.parse(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaign and print its counts as JSON."""
+    args = parse_args(argv)
+    prepare(args)
     import logging
     import warnings
 
     import torch
-
-    import mmsn  # noqa: F401
 
     torch.manual_seed(0)
     logging.disable(logging.CRITICAL)
@@ -302,4 +307,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -1,4 +1,4 @@
-"""Kill a training at random moments until it is through, and compare it with an undisturbed one.
+"""Kill a training at random moments until it has finished, and compare it with an undisturbed one.
 
     python tools/campaigns/kill_training.py --kills 100
 
@@ -9,7 +9,7 @@ must be those of a training that was left alone, bit for bit. Processes are fork
 so a start costs no import.
 
 Left out on purpose: what draws at random (dropout, drop path, augmentation), because random states
-are no part of a checkpoint.
+are not part of a checkpoint.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, positive, prepare, run
 
 SIZE, ITERATIONS = 32, 8
 
@@ -171,7 +176,7 @@ def records(work_dir: Path) -> dict[int, set[tuple[float, ...]]]:
 
 
 def differences(work_dir: Path, alone: Path) -> list[str]:
-    """In what a run differs from the undisturbed one."""
+    """How a run differs from the undisturbed one."""
     import torch
 
     last = f"iter_{ITERATIONS}.pth"
@@ -236,12 +241,9 @@ def campaign(kills: int, seed: int, slow: float, hook: str, folder: Path) -> dic
     return counts
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the campaign and print its counts as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=100, help="how many (default: 100)")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--kills", type=positive, default=100, help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument(
         "--slow", type=float, default=0.3, help="seconds that a write takes (default: 0.3)"
@@ -252,10 +254,14 @@ def main(argv: list[str] | None = None) -> int:
         help="what saves; with mmengine's CheckpointHook trainings get lost",
     )
     parser.add_argument("--folder", help="keep the files here (default: a temporary folder)")
-    args = parser.parse_args(argv)
-    import torch
+    return parser.parse(argv)
 
-    import mmsn  # noqa: F401
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaign and print its counts as JSON."""
+    args = parse_args(argv)
+    prepare(args)
+    import torch
 
     torch.set_num_threads(1)  # a process with threads must not be forked
     with contextlib.ExitStack() as stack:
@@ -266,4 +272,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)
