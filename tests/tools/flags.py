@@ -219,6 +219,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 image_size=None,
                 dynamic_size=False,
                 precision="float32",
+                calibration=None,
             ),
         ),
         (
@@ -230,6 +231,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 image_size=[64, 48],
                 dynamic_size=False,
                 precision="bfloat16",
+                calibration=None,
             ),
         ),
     ],
