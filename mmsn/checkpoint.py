@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from mmsn.errors import UserError
+from mmsn.models.backbone import layer_name
 from mmsn.models.rel_pos import num_relative_positions, relative_position_index
-from mmsn.models.stitched_vit import layer_name
 from mmsn.state_dict import read_state_dict
 from mmsn.stitching import StitchSpace
 

@@ -23,16 +23,16 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
 
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT
+from mmsn.models import StitchedSwin, StitchedViT
 from mmsn.models.backbone_options import refuse_unknown_options
 from mmsn.segmentor_config import (
     PYRAMID_HEADS,
     Head,
-    anchor_facts,
     has_foreign_layer_decay,
     heads_of,
     is_close,
     is_stitched,
+    level_widths,
     model_of,
     published_normalization,
     type_name,
@@ -74,7 +74,7 @@ class Findings:
 
 
 def examine(config: Config, training: bool, hooks: Sequence[Any] | None = None) -> Findings:
-    """Examine the config of a segmentor; nothing is found in one without a ``StitchedViT``.
+    """Examine the config of a segmentor; nothing is found in one without a stitched backbone.
 
     Args:
         config: as a Runner takes it.
@@ -129,15 +129,15 @@ def warn(runner: Any, findings: Findings) -> None:
 def _widths(model: Any) -> Iterator[str]:
     """What neck and heads expect, against what backbone and neck give."""
     backbone, neck = model["backbone"], model.get("neck")
-    refuse_unknown_options(set(backbone) - {"type", *signature(StitchedViT).parameters})
-    anchors, size = backbone["anchors"], backbone["img_size"]
-    size = (size, size) if isinstance(size, int) else (size[0], size[1])
-    last = anchor_facts(anchors[-1], size)
-    width, count, giver = last.width, len(backbone["out_indices"]), f"anchor {last.name}"
+    kind = type_name(backbone)
+    options = signature(StitchedViT if kind == "StitchedViT" else StitchedSwin).parameters
+    refuse_unknown_options(kind, set(backbone) - {"type", *options})
+    widths, last = level_widths(backbone)
+    count, giver = len(widths), f"anchor {last}"
     if neck is not None:
         for key in ("in_channels", "embed_dim"):
             if key in neck:
-                yield from _misfit("model.neck", neck, key, width, giver)
+                yield from _misfit("model.neck", neck, key, widths, giver)
         kind, taken = type_name(neck), neck.get("in_channels", neck.get("rescales"))
         if isinstance(taken, Sequence) and len(taken) != count:
             yield (
@@ -147,20 +147,24 @@ def _widths(model: Any) -> Iterator[str]:
         given = neck.get("out_channels", neck.get("embed_dim"))
         if not isinstance(given, int):
             return  # a custom neck: its output is unknown
-        width, giver = given, f"the neck ({kind})"
+        giver = f"the neck ({kind})"
         levels = neck.get("num_outs", neck.get("scales", neck.get("rescales", taken)))
         count = levels if isinstance(levels, int) else len(levels or range(count))
+        widths = [given] * count
     for head in heads_of(model):
-        yield from _head(head, width, count, giver)
+        yield from _head(head, widths, giver)
 
 
-def _head(head: Head, width: int, count: int, giver: str) -> Iterator[str]:
-    path = f"model.{head.key}"
-    keys = ["in_channels"] + ["c1_in_channels"] * head.reads_detail
-    for key in keys:
-        yield from _misfit(path, head.config, key, width, giver)
+def _head(head: Head, widths: Sequence[int], giver: str) -> Iterator[str]:
+    path, count = f"model.{head.key}", len(widths)
+    index = head.config.get("in_index", -1)
+    read = index if isinstance(index, Sequence) else [index]
+    wanted = [widths[min(i, count - 1)] for i in read]  # what lies outside is told below
+    yield from _misfit(path, head.config, "in_channels", wanted, giver)
+    if head.reads_detail:
+        yield from _misfit(path, head.config, "c1_in_channels", widths[:1], giver)
     if head.type == "DPTHead" and "neck" not in head.config:
-        yield from _misfit(path, head.config, "embed_dims", width, giver)
+        yield from _misfit(path, head.config, "embed_dims", widths[-1:], giver)
     index = head.config.get("in_index", -1)
     outside = [i for i in (index if isinstance(index, Sequence) else (index,)) if i >= count]
     if outside:
@@ -170,15 +174,22 @@ def _head(head: Head, width: int, count: int, giver: str) -> Iterator[str]:
         )
 
 
-def _misfit(path: str, owner: Any, key: str, width: int, giver: str) -> Iterator[str]:
+def _misfit(path: str, owner: Any, key: str, widths: Sequence[int], giver: str) -> Iterator[str]:
+    """``widths`` are those of the levels that the key is about; a list may repeat the only one."""
     value = owner.get(key)
-    values = value if isinstance(value, Sequence) else [value]
-    if value is not None and any(one != width for one in values):
-        wanted = type(value)([width] * len(values)) if isinstance(value, list | tuple) else width
+    if value is None or not widths:
+        return
+    wanted: Any = widths[0]
+    if isinstance(value, list | tuple):
+        all_equal = len(set(widths)) == 1
+        wanted = type(value)([widths[0]] * len(value) if all_equal else widths)
+    if value != wanted:
         yield f"{path}.{key} is {value!r}, but must be {wanted!r}, the width of {giver}"
 
 
 def _pyramid(model: Any) -> Iterator[str]:
+    if type_name(model["backbone"]) != "StitchedViT":  # its levels are a pyramid
+        return
     heads = [h for h in heads_of(model, training=False) if h.type in PYRAMID_HEADS and h.reads_many]
     if model.get("neck") is None and heads:
         yield (

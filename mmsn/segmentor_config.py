@@ -16,6 +16,7 @@ import torch
 
 from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
+from mmsn.models.swin_anchor import SwinAnchor
 
 # Heads made for levels of strides 4, 8, 16 and 32; on levels of one stride they need a neck.
 PYRAMID_HEADS = {
@@ -25,6 +26,9 @@ PYRAMID_HEADS = {
     "UPerDepthHead",
     "UPerHead",
 }
+
+# Backbones of this package, by name.
+STITCHED = ("StitchedViT", "StitchedSwin")
 
 LAYER_DECAY = {"LayerDecayOptimizerConstructor", "LearningRateDecayOptimizerConstructor"}
 
@@ -54,8 +58,8 @@ def model_of(config: Mapping[str, Any]) -> Any:
 
 
 def is_stitched(model: Mapping[str, Any]) -> bool:
-    """Is the backbone of this segmentor a ``StitchedViT``?"""
-    return type_name(model["backbone"]) == "StitchedViT"
+    """Is the backbone of this segmentor one of this package?"""
+    return type_name(model["backbone"]) in STITCHED
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,24 @@ def anchor_facts(spec: Mapping[str, Any], img_size: tuple[int, int]) -> AnchorFa
         mean,
         std,
     )
+
+
+def level_widths(backbone: Mapping[str, Any]) -> tuple[list[int], str]:
+    """Width of each level that the config of a stitched backbone gives, and the last anchor's name.
+
+    Raises:
+        UserError: timm has no such model, or it does not take these options.
+    """
+    spec, size = backbone["anchors"][-1], backbone["img_size"]
+    size = (size, size) if isinstance(size, int) else (size[0], size[1])
+    if type_name(backbone) == "StitchedViT":
+        facts = anchor_facts(spec, size)
+        return [facts.width] * len(backbone["out_indices"]), facts.name
+    with torch.device("meta"):
+        anchor = SwinAnchor(**{**spec, "img_size": size})
+    widths = anchor.cost().dims
+    stages = [stage for stage in backbone["out_indices"] if stage < len(widths)]
+    return [widths[stage] for stage in stages], anchor.model_name
 
 
 def published_normalization(

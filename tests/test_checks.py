@@ -14,7 +14,14 @@ from mmsn.checks import examine
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
 from mmsn.running import make_runner
-from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
+from tests.tiny import (
+    tiny_anchor,
+    tiny_backbone,
+    tiny_head,
+    tiny_segmentor,
+    tiny_swin_backbone,
+    tiny_upernet,
+)
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 
@@ -307,7 +314,7 @@ def test_a_runner_is_refused_before_it_is_made(good):
 def told(monkeypatch):
     """What the backbone logs."""
     messages = []
-    name = "mmsn.models.stitched_vit.print_log"
+    name = "mmsn.models.backbone.print_log"
     monkeypatch.setattr(name, lambda message, **options: messages.append((message, options)))
     return messages
 
@@ -342,3 +349,21 @@ def test_chosen_stitches_need_no_warning(told):
     for backbone in (chosen, single):
         backbone.train()(torch.zeros(2, 3, 32, 32))
     assert not told
+
+
+def test_levels_of_a_pyramid_have_widths_of_their_own(good):
+    swin = tiny_swin_backbone()
+    swin["anchors"] = [dict(anchor, checkpoint="a.pth") for anchor in swin["anchors"]]
+    good.model = tiny_segmentor(swin, tiny_upernet(3, (16, 32, 64, 128)))
+    assert errors(good) == warnings(good) == []  # no neck is missed
+    good.model.decode_head.in_channels = [16, 32, 64, 64]
+    good.model.auxiliary_head = tiny_head(3, in_index=2, in_channels=32)
+    assert errors(good) == [
+        "model.decode_head.in_channels is [16, 32, 64, 64], but must be [16, 32, 64, 128], the "
+        "width of anchor swin_tiny_patch4_window7_224",
+        "model.auxiliary_head.in_channels is 32, but must be 64, the width of anchor "
+        "swin_tiny_patch4_window7_224",
+    ]
+    good.model.backbone.output_cls_token = True
+    with pytest.raises(UserError, match="StitchedSwin does not take output_cls_token"):
+        examine(good, training=True)

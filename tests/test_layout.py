@@ -34,10 +34,12 @@ OF_WHOLE_RUNS = {
     "engine/test_distributed.py",
     "engine/test_label_assisted_runs.py",
     "engine/test_runs.py",
+    "engine/test_swin_run.py",
     "tools/test_round_trip.py",
 }
 OF_A_CONCEPT = {  # that crosses modules
     "deploy/test_eva.py",
+    "deploy/test_swin.py",
     "models/test_anchor_docs.py",
     "models/test_elastic.py",
     "models/test_real_weights.py",

@@ -12,7 +12,7 @@ import torch
 from mmcv.transforms import TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, init_default_scope
+from mmengine.registry import HOOKS, build_from_cfg, init_default_scope
 from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
 
@@ -24,7 +24,7 @@ from mmsn.models.complexity import trace_head
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config, tiny_model, tiny_report
 from tests.shrink.tiny import NAME, PARENT, make_parent, write_images
-from tests.tiny import tiny_anchor
+from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 RUN: set[tuple[str, int]] = set()  # (page, number of the snippet), filled by the marks below
@@ -225,6 +225,34 @@ def test_a_child_is_distilled_in_a_program(texts, tmp_path, monkeypatch):
     # Two steps moved the child away from the blocks that it was cut from.
     first = "vit.blocks.0.mlp.fc1.weight"
     assert not torch.equal(child.state_dict()[first], parent.state_dict()[first])
+
+
+@runs("docs/neighbors.md", 0)
+def test_a_teacher_and_its_student_wrap_the_model_of_a_config(texts):
+    init_default_scope("mmseg")
+    model = tiny_segmentor(tiny_backbone((2, 4), (1, 3)), tiny_head(5))
+    variables = dict(model=model)
+    exec(replaced(texts[0], {'dict(type="EncoderDecoder")': "model"}), variables)
+    plain, teacher, student = (
+        set(build_from_cfg(variables[name], MMSEG_MODELS).state_dict())
+        for name in ("segmentor", "teacher", "student")
+    )
+    assert student == plain < teacher  # only the teacher has weights of its own, for labels
+
+
+@runs("docs/snnet.md", 0)
+def test_the_levels_of_stitched_swins_fit_the_head_of_the_page(texts):
+    init_default_scope("mmseg")
+    variables = {}
+    exec(texts[0], variables)
+    spec, head = variables["model"]["backbone"], variables["model"]["decode_head"]
+    for anchor in spec["anchors"]:
+        assert anchor.pop("pretrained")
+    with torch.device("meta"):
+        swins = build_from_cfg(spec | dict(img_size=64), MMSEG_MODELS).eval()
+        levels = swins(torch.empty(1, 3, 64, 64))
+    assert len(swins.space) == 41  # as published
+    assert [level.shape[1] for level in levels] == head["in_channels"]
 
 
 def test_every_snippet_is_run():

@@ -57,3 +57,44 @@ def tiny_segmentor(backbone, head, kind="EncoderDecoder", **preprocessor):
         decode_head=head,
         test_cfg=dict(mode="whole"),
     )
+
+
+def tiny_swin(dim, depths, **options):
+    """A Swin of this width and of these depths by stage, patch 4, windows of 4."""
+    return dict(
+        model_name="swin_tiny_patch4_window7_224",
+        embed_dim=dim,
+        depths=depths,
+        num_heads=(1, 2, 2, 2),
+        window_size=4,
+        **(dict(drop_path_rate=0.0) | options),
+    )
+
+
+# Small to large with each of SN-Net's rules: one wider, stages of equal and of unequal depth.
+TINY_SWINS = (
+    tiny_swin(8, (2, 1, 2, 1)),
+    tiny_swin(8, (2, 1, 4, 1)),
+    tiny_swin(16, (2, 1, 4, 1)),
+)
+
+
+def tiny_swin_backbone(img_size=64, **changes):
+    """Config of three stitched Swins with all four levels."""
+    options = dict(anchors=list(TINY_SWINS), img_size=img_size, out_indices=(0, 1, 2, 3), rank=0)
+    return dict(type="mmsn.StitchedSwin") | options | changes
+
+
+def tiny_upernet(num_classes, widths):
+    """Config of UperNet on levels of these widths."""
+    return dict(
+        type="UPerHead",
+        in_channels=list(widths),
+        in_index=list(range(len(widths))),
+        pool_scales=(1, 2),
+        channels=8,
+        dropout_ratio=0,
+        num_classes=num_classes,
+        norm_cfg=dict(type="BN"),
+        align_corners=False,
+    )

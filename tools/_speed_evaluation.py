@@ -132,7 +132,7 @@ def heads(args: argparse.Namespace) -> None:
     from mmsn.models.complexity import NeckAndHeads
     from mmsn.models.head_sharing import LevelMemo, level_modules
     from mmsn.models.tracing import Origins, on_meta
-    from mmsn.stitching.space import Tap
+    from mmsn.stitching.stitch import Tap
 
     at = Setting(args)
     backbone = at.backbone

@@ -14,7 +14,7 @@ def blocks(args: argparse.Namespace) -> None:
     import torch
 
     from mmsn.errors import UserError
-    from mmsn.stitching.space import Join, Run
+    from mmsn.stitching.stitch import Join, Run
 
     at = Setting(args)
     backbone, image = at.backbone, at.image
@@ -119,29 +119,23 @@ def sharing(args: argparse.Namespace) -> None:
 
 def executed_macs(backbone: Any, trie: Any, size: tuple[int, int]) -> int:
     """MACs of the backbone for all stitches of a trie, each shared step counted once."""
-    from mmsn.stitching.space import Join, Run
+    from mmsn.stitching.stitch import Run
     from mmsn.stitching.trie import common_length
 
-    def layers(step: Any) -> set[Any]:
-        if isinstance(step, Run):
-            return set()
-        return {step.key} if isinstance(step, Join) else set(step.path)
-
     costs = backbone.costs
-    tokens = costs.anchors[0].tokens(size)
     total, before, anchor = 0, (), -1
     for stitch in trie.order:
         route, first = trie.routes[stitch], trie.first[stitch]
         shared = common_length(before, route) if first == anchor else 0
         if first != anchor:
-            total += costs.anchors[first].embed_macs(tokens)
-        # A join and a level may need the same layer: it runs once in a pass.
-        done = set().union(*map(layers, route[:shared]))
+            total += costs.anchors[first].embed_macs(size)
         for step in route[shared:]:
             if isinstance(step, Run):
-                total += costs.anchors[step.anchor].blocks[step.start].macs(tokens)
-            total += tokens * sum(costs.layer_weights(key) for key in layers(step) - done)
-            done |= layers(step)
+                total += costs.anchors[step.anchor].block_macs(step.start, size)
+        # Those of the shared beginning are the first ones.
+        count = len(backbone.space.layer_runs(route[:shared]))
+        runs = backbone.space.layer_runs(route)[count:]
+        total += sum(costs.layer_macs(key, size) for key in runs)
         before, anchor = route, first
     return total
 

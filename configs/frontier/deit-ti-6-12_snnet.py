@@ -1,9 +1,10 @@
-# SN-Net: from small to large only, stitching layers trained as a whole, uniform draws.
+# SN-Net as SN-Netv2's figures have it: from small to large only, one join per position, stitching
+# layers trained as a whole, uniform draws. space="one_way" would add its sliding windows.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
-model = dict(backbone=dict(space="one_way", rank=0))
+model = dict(backbone=dict(stitches=[0, 1, 2, 3, 4, 5, 6], rank=0))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
     dict(type="mmsn.TrainingCostHook"),
 ]
 test_cfg = dict(stitches="all")

@@ -3,7 +3,7 @@ _base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/pool-deit-ti
 model = dict(backbone=dict(anchors=_base_.instances, out_indices=(5,), space="one_way", rank=0))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", step=float("inf"), parts=1),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
     dict(type="mmsn.TrainingCostHook"),
 ]
 param_scheduler = _base_.param_scheduler

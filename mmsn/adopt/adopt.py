@@ -121,7 +121,7 @@ def _refuse_the_impossible(config: Config, anchors: Sequence[Mapping[str, Any]])
             f"give a config with {' or '.join(sorted(SEGMENTORS))}"
         )
     if is_stitched(model_of(config)):
-        raise UserError("the backbone is a StitchedViT already: there is nothing to adopt")
+        raise UserError("the backbone is a stitched one already: there is nothing to adopt")
     if config.get("optim_wrapper") is None:
         raise UserError(
             "the config has no optim_wrapper, so it is not one of mmseg 1.x: give "

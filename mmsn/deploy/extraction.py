@@ -19,9 +19,10 @@ from torch import Tensor
 from mmsn.deploy.menu import StitchMenu
 from mmsn.errors import UserError
 from mmsn.files import write_text
-from mmsn.models import StitchedViT
+from mmsn.models import StitchedBackbone
+from mmsn.models.backbone import layer_name
 from mmsn.models.opening import build, check_weights, open_segmentor, read_config, with_weights
-from mmsn.models.stitched_vit import layer_name
+from mmsn.segmentor_config import STITCHED, type_name
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchingLayer
 
@@ -45,16 +46,17 @@ def extract(
     """The config and the weights of some stitches of a supernet.
 
     Args:
-        config: of an mmseg segmentor with a ``StitchedViT``.
+        config: of an mmseg segmentor with a stitched backbone.
         state: its state dict, for example ``model.state_dict()``; auxiliary heads may be missing.
         stitches: ids. Several make a smaller supernet, in which they keep their ids.
 
     Raises:
-        UserError: no ``StitchedViT`` in the config, or weights of another network.
+        UserError: no stitched backbone in the config, or weights of another network.
         UserError: stitches that the network does not have.
     """
-    kind = config.get("model", {}).get("backbone", {}).get("type")
-    if kind not in ("mmsn.StitchedViT", "StitchedViT"):
+    backbone = config.get("model", {}).get("backbone", {})
+    kind = backbone.get("type")
+    if type_name(backbone) not in STITCHED:
         raise UserError(
             f"the config's model.backbone has type {kind!r}, which has no stitches: give the "
             "config of a network with backbone type 'mmsn.StitchedViT'"
@@ -82,7 +84,7 @@ def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
     return layer.merged_weight().detach()
 
 
-def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -> Config:
+def _smaller(config: Config, backbone: StitchedBackbone, stitches: tuple[int, ...]) -> Config:
     given = config.to_dict()
     small = Config({key: given[key] for key in RUNNER_KEYS if key in given})
     imports = [*small.get("custom_imports", {}).get("imports", []), "mmsn"]
@@ -104,7 +106,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
     spec.rank, spec.stitches = 0, list(stitches)
     levels = backbone.eval_levels
     if spec.pop("eval_levels", None) is not None:
-        spec.out_indices = [backbone.out_indices[level] for level in levels]
+        spec.out_indices = [spec.out_indices[level] for level in levels]
         heads = model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]
         heads = [*heads, *([model.depth_head] if "depth_head" in model else [])]
         # A neck sees all levels that are left and gives its own, which keep their numbers.
@@ -202,7 +204,7 @@ def open_stitch(
     whole = read_config(config)
     network = build(whole, "meta")
     if stitch is None:
-        known = network.backbone.space if isinstance(network.backbone, StitchedViT) else ()
+        known = network.backbone.space if isinstance(network.backbone, StitchedBackbone) else ()
         if len(known) > 1:
             raise UserError(
                 f"the config has {len(known)} stitches, of which one is wanted: name it with "

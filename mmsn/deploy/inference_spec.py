@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmseg.models.segmentors import DepthEstimator as MmsegDepthEstimator
 
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT
+from mmsn.models import StitchedBackbone
 from mmsn.models.multi_task import MultiTaskSegmentor
 
 # What a test pipeline may hold beside Resize: none of it changes the pixels.
@@ -120,7 +120,7 @@ class InferenceSpec:
             max_depth=float(getattr(regressor, "max_depth", 10.0)) if is_depth else None,
             classes=tuple(meta["classes"]) if meta.get("classes") else None,
             palette=tuple(map(tuple, meta["palette"])) if meta.get("palette") else None,
-            stitch=backbone.stitch.id if isinstance(backbone, StitchedViT) else None,
+            stitch=backbone.stitch.id if isinstance(backbone, StitchedBackbone) else None,
         )
 
     def for_file(self, image_size: tuple[int, int] | None) -> InferenceSpec:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
+from mmsn.models.backbone import layer_name
 from mmsn.models.opening import build
-from mmsn.models.stitched_vit import layer_name
 from mmsn.stitching import LayerKey
-from mmsn.stitching.space import Tap
+from mmsn.stitching.stitch import Tap
 
 NEEDS_MMSN = "extract it without --plain, or export it"
 
@@ -36,7 +36,11 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
         UserError: more than one anchor, or one that is not a plain timm ViT in this model.
     """
     network = build(config, "meta")
-    backbone: StitchedViT = network.backbone
+    backbone = network.backbone
+    if not isinstance(backbone, StitchedViT):
+        raise UserError(
+            f"{type(backbone).__name__} norms its levels, which timm alone does not: {NEEDS_MMSN}"
+        )
     stitch = backbone.stitch
     if len(backbone.space) > 1 or stitch.kind != "anchor":
         raise UserError(

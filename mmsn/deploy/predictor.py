@@ -34,7 +34,7 @@ from mmsn.deploy.menu import Selection, StitchMenu
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.evaluation.latency import LatencyTable
-from mmsn.models import StitchedViT, open_segmentor
+from mmsn.models import StitchedBackbone, open_segmentor
 from mmsn.models.label_prediction import (
     Box,
     Crop,
@@ -134,7 +134,7 @@ class Predictor:
         Raises:
             UserError: a report or a latency table of another model.
         """
-        stitched = isinstance(model.backbone, StitchedViT)
+        stitched = isinstance(model.backbone, StitchedBackbone)
         menu = StitchMenu(model, report, latency_table) if stitched else None
         device = next(model.parameters()).device
         return cls(head_pass(model), InferenceSpec.of(model), device, menu)

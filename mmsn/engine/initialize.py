@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT
-from mmsn.stitching import GramAccumulator, LayerKey, Solution
+from mmsn.models import StitchedBackbone
+from mmsn.stitching import GramAccumulator, LayerKey, Solution, solve_shared
 
 
 @torch.no_grad()
 def solve_stitching_layers(
-    backbone: StitchedViT,
+    backbone: StitchedBackbone,
     batches: Iterable[Tensor],
     keys: Collection[LayerKey] | None = None,
     on_batch: Callable[[], None] = lambda: None,
@@ -22,8 +22,9 @@ def solve_stitching_layers(
     """Solve the layers and set them.
 
     Each anchor runs alone, in evaluation mode; every layer maps the tokens of one after a unit to
-    those of the other after the same unit (SN-Netv2, Section 3.2). Only Gram matrices are kept, so
-    memory does not grow with the number of images.
+    those of the other after the same unit (SN-Netv2, Section 3.2). A layer that joins share gets
+    the mean of the joins' solutions (SN-Net); ``StitchSpace.matches`` lists the pairs of blocks.
+    Only Gram matrices are kept, so memory does not grow with the number of images.
 
     Args:
         backbone: its stitching layers are set in place.
@@ -45,17 +46,21 @@ def solve_stitching_layers(
             f"a backbone with stitches {space.ids} alone lacks blocks that least squares needs: "
             "solve the stitching layers with all stitches, then extract these"
         )
-    # One Gram matrix per position serves the layers of both directions.
-    positions = sorted({(min(key.source, key.target), key.unit) for key in keys})
+    # One Gram matrix per pair of blocks serves the layers of both directions.
+    positions = {key: [_position(key, match) for match in space.matches(key)] for key in keys}
+    every = sorted({position for found in positions.values() for position in found})
+    costs = backbone.costs.anchors
     grams = {
-        (pair, unit): GramAccumulator(backbone.anchor(pair).dim, backbone.anchor(pair + 1).dim)
-        for pair, unit in positions
+        (pair, small, large): GramAccumulator(
+            costs[pair].dim_after(small), costs[pair + 1].dim_after(large)
+        )
+        for pair, small, large in every
     }
     # The blocks of each anchor after which tokens are needed: every anchor runs once per batch.
     taps: list[set[int]] = [set() for _ in space.depths]
-    for pair, unit in positions:
-        for anchor in (pair, pair + 1):
-            taps[anchor].add(space.unit_end(anchor, pair, unit))
+    for pair, small, large in every:
+        taps[pair].add(small)
+        taps[pair + 1].add(large)
 
     training = backbone.training
     backbone.eval()
@@ -67,8 +72,7 @@ def solve_stitching_layers(
                     "the data and its normalization"
                 )
             outputs = [_outputs(backbone, a, images, blocks) for a, blocks in enumerate(taps)]
-            for (pair, unit), gram in grams.items():
-                small, large = (space.unit_end(a, pair, unit) for a in (pair, pair + 1))
+            for (pair, small, large), gram in grams.items():
                 try:
                     gram.update(outputs[pair][small], outputs[pair + 1][large])
                 except UserError as error:
@@ -84,16 +88,23 @@ def solve_stitching_layers(
 
     solutions = {}
     for key in keys:
-        gram = grams[min(key.source, key.target), key.unit]
-        solution = solutions[key] = gram.solve(reverse=key.source > key.target)
+        fitted = [grams[position] for position in positions[key]]
+        solution = solutions[key] = solve_shared(fitted, reverse=key.source > key.target)
         backbone.layer(key).set_affine(solution.weight, solution.bias)
     return solutions
 
 
+def _position(key: LayerKey, match: tuple[int, int]) -> tuple[int, int, int]:
+    """(pair, block of its small anchor, block of its large one) whose tokens a layer should fit."""
+    source, target = match
+    up = key.source < key.target
+    return (key.source, source, target) if up else (key.target, target, source)
+
+
 def _outputs(
-    backbone: StitchedViT, anchor: int, images: Tensor, blocks: set[int]
+    backbone: StitchedBackbone, anchor: int, images: Tensor, blocks: set[int]
 ) -> dict[int, Tensor]:
-    """(B, N, C) tokens of one anchor after each of these blocks."""
+    """Tokens of one anchor after each of these blocks, as they run; block -1 is the embedding."""
     # Blocks run once and in order; each range continues where the last one ended.
     module, outputs, start = backbone.anchor(anchor), {}, 0
     if blocks:

@@ -6,7 +6,6 @@ raise ``NotImplementedError`` for every other backbone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +14,9 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT, stitched_backbone
+from mmsn.models import StitchedBackbone, stitched_backbone
 from mmsn.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-BLOCK = re.compile(r"(?:vit\.blocks|rel_pos\.tables)\.(\d+)\.?")
 OPTIONS = {"decay_rate", "custom_keys"}
 
 
@@ -28,9 +26,9 @@ class LayerDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
 
     In an anchor of depth D, block i (0-based) learns at ``decay_rate ** (D - i)`` times the rate of
     the optimizer, and the embedding at ``decay_rate ** (D + 1)`` times that, as in BEiT and MAE.
-    Each anchor counts its own blocks. Stitching layers, necks and heads learn at the full rate:
-    none of them was pretrained. Vectors (biases, norms, layer scales) and tokens have no weight
-    decay.
+    Each anchor counts its own blocks, over all stages. Stitching layers, norms of levels, necks and
+    heads learn at the full rate: none of them was pretrained. Vectors (biases, norms, layer scales)
+    and tokens have no weight decay.
 
     Modifications of ``DefaultOptimWrapperConstructor``: ``paramwise_cfg`` has ``decay_rate``
     (required) and ``custom_keys``, of which the longest that is part of a parameter's name
@@ -76,15 +74,15 @@ class LayerDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         )
 
 
-def layer_scales(backbone: StitchedViT, rate: float) -> dict[int, float]:
+def layer_scales(backbone: StitchedBackbone, rate: float) -> dict[int, float]:
     """Factor of the learning rate by ``id`` of each parameter of the anchors."""
     scales = {}
     for index in range(len(backbone.anchors)):
         anchor = backbone.anchor(index)
         for name, parameter in anchor.named_parameters():
-            block = BLOCK.match(name)
+            block = anchor.block_of(name)
             # Layer 0 is the embedding: patches, positions and tokens.
-            layer = 0 if block is None else 1 + int(block[1])
+            layer = 0 if block is None else 1 + block
             scales[id(parameter)] = rate ** (anchor.depth + 1 - layer)
     return scales
 

@@ -2,6 +2,7 @@
 
 from mmsn.models.activations import activation_bytes
 from mmsn.models.anchor import Anchor
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.complexity import (
     head_macs,
     segmentor_macs,
@@ -18,8 +19,10 @@ from mmsn.models.opening import build, open_segmentor, read_config, usable_devic
 from mmsn.models.silog_loss import SILogLoss
 from mmsn.models.simple_feature_pyramid import SimpleFeaturePyramid
 from mmsn.models.stitched_classifier import StitchedClassifier
+from mmsn.models.stitched_swin import StitchedSwin
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.strided_head import StridedSETRUPHead
+from mmsn.models.swin_anchor import SwinAnchor
 
 __all__ = [
     "Anchor",
@@ -31,9 +34,12 @@ __all__ = [
     "MultiTaskSegmentor",
     "SILogLoss",
     "SimpleFeaturePyramid",
+    "StitchedBackbone",
     "StitchedClassifier",
+    "StitchedSwin",
     "StitchedViT",
     "StridedSETRUPHead",
+    "SwinAnchor",
     "UPerDepthHead",
     "activation_bytes",
     "build",

@@ -12,7 +12,6 @@ keep in sync. A run of equal blocks is measured once.
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
@@ -20,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.complexity import stitched_backbone, trace_head, unwrap
-from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.tracing import LiveBytes, on_meta
 from mmsn.stitching import Stitch
-from mmsn.stitching.space import Run
+from mmsn.stitching.stitch import Run
 
 
 class FusedAttention(TorchFunctionMode):
@@ -48,7 +47,7 @@ def activation_bytes(
     """Bytes of activations at their peak, by stitch id, for (height, width) images."""
     own = stitched_backbone(unwrap(model))
     head = trace_head(model, image_size)[1] // next(own.parameters()).element_size()
-    backbone = cast(StitchedViT, on_meta(own).to(dtype))
+    backbone = cast(StitchedBackbone, on_meta(own).to(dtype))
     image = torch.empty(batch_size, 3, *image_size, dtype=dtype, device="meta")
     head_bytes = image.nbytes + batch_size * dtype.itemsize * head
     measure = _Measure(backbone, image)
@@ -58,7 +57,7 @@ def activation_bytes(
 class _Measure:
     """Peaks of the stitches of a backbone on the meta device, for one batch of images."""
 
-    def __init__(self, backbone: StitchedViT, image: Tensor) -> None:
+    def __init__(self, backbone: StitchedBackbone, image: Tensor) -> None:
         self.backbone, self.image = backbone, image
         self.grid = backbone.grid((image.shape[2], image.shape[3]))
         self._runs: dict[tuple, int] = {}
@@ -75,27 +74,27 @@ class _Measure:
             state = backbone.begin(self.image, stitch.segments[0].anchor)
             for step in route:
                 if isinstance(step, Run):
+                    state.carried.clear()  # as ``advance`` does
                     # The input of a run is alive until it ends, whatever else is.
                     memory.hold(extra[step])
-                    state.tokens = torch.empty_like(state.tokens)
+                    anchor = backbone.anchor(step.anchor)
+                    state.tokens = anchor.empty_tokens(self.image, step.stop - 1)
                 else:
                     backbone.advance(state, step)
         return memory.peak
 
     def _run(self, step: Run) -> int:
         """Bytes that blocks hold at their peak, in addition to their input tokens."""
-        costs = self.backbone.costs.anchors[step.anchor]
-        blocks, stop = costs.blocks[step.start : step.stop], step.stop
+        anchor, stop = self.backbone.anchor(step.anchor), step.stop
+        blocks = self.backbone.costs.anchors[step.anchor].blocks[step.start : stop]
         if len(set(blocks)) == 1:
             # A second block adds the tokens between the two; a third holds what the second does.
             stop = min(stop, step.start + 2)
-        key = (step.anchor, costs.blocks[step.start : stop])
+        key = (step.anchor, *blocks[: stop - step.start])
         if key not in self._runs:
-            tokens = self.image.new_empty(
-                self.image.shape[0], costs.prefix_tokens + math.prod(self.grid), costs.dim
-            )
+            tokens = anchor.empty_tokens(self.image, step.start - 1)
             with FusedAttention(), LiveBytes() as memory:
                 memory.add(tokens)
-                self.backbone.anchor(step.anchor).run(tokens, step.start, stop, self.grid)
+                anchor.run(tokens, step.start, stop, self.grid)
             self._runs[key] = memory.peak - tokens.nbytes
         return self._runs[key]

@@ -2,30 +2,32 @@
 
 timm builds the ViT, so any family of its ``VisionTransformer`` and ``Eva`` classes works; see
 ``mmsn.models.timm_vits``. What only classification uses (final norm, pooling, head) is removed,
-because dense heads read raw block outputs. Not here: loading (``mmsn.models.anchor_weights``) and
-counting (``mmsn.models.anchor_cost``).
+because dense heads read raw block outputs. Not here: what all anchors share
+(``mmsn.models.anchor_base``), loading (``mmsn.models.anchor_weights``) and counting
+(``mmsn.models.anchor_cost``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recompute
 
 from mmsn.errors import UserError
+from mmsn.models.anchor_base import AnchorBase
 from mmsn.models.anchor_cost import count
-from mmsn.models.anchor_weights import load_checkpoint, load_pretrained
 from mmsn.models.grid_cache import Grid
 from mmsn.models.rel_pos import RelativePositionBias
-from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, TokenLayout, create
+from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, PlainViT, TokenLayout, create
 from mmsn.stitching import AnchorCost
 
+BLOCK = re.compile(r"(?:vit\.blocks|rel_pos\.tables)\.(\d+)\.?")
 
-class Anchor(nn.Module):
+
+class Anchor(AnchorBase):
     """A plain timm ViT that can be run block by block, at any input size.
 
     Args:
@@ -54,13 +56,7 @@ class Anchor(nn.Module):
         with_cp: bool = False,
         **timm_options: Any,
     ) -> None:
-        super().__init__()
-        if pretrained and checkpoint is not None:
-            raise UserError(
-                f"anchor {model_name!r} has both pretrained=True and checkpoint={checkpoint!r}: "
-                "keep one"
-            )
-        self._whole = partial(
+        whole = partial(
             Anchor,
             model_name,
             img_size,
@@ -71,8 +67,7 @@ class Anchor(nn.Module):
             with_cp,
             **timm_options,
         )
-        self.model_name, self.pretrained = model_name, pretrained
-        self.checkpoint, self.prefix, self.with_cp = checkpoint, prefix, with_cp
+        super().__init__(model_name, pretrained, checkpoint, prefix, with_cp, whole)
         self.timm_options = dict(
             num_classes=0,
             img_size=img_size,
@@ -80,15 +75,18 @@ class Anchor(nn.Module):
             dynamic_img_pad=True,
             **timm_options,
         )
-        self.plain = create(model_name, False, self.timm_options)
+        self.plain = self.create(False)
         self.vit = self.plain.vit
         self.token_layout: TokenLayout = self.plain.layout
         self.prefix_tokens: int = self.token_layout.prefix_tokens
-        self.depth: int = len(self.vit.blocks)
+        self.stages = (len(self.vit.blocks),)
         self.dim: int = self.vit.embed_dim
         self.rel_pos = self._relative_positions() if rel_pos_bias else None
         self._cost = count(self.plain, self.rel_pos)  # before ``keep`` takes blocks away
-        self.is_whole = True
+
+    def create(self, pretrained: bool) -> PlainViT:
+        """See ``AnchorBase``."""
+        return create(self.model_name, pretrained, self.timm_options)
 
     def _relative_positions(self) -> RelativePositionBias:
         layout = self.token_layout
@@ -120,24 +118,6 @@ class Anchor(nn.Module):
             self.vit.rope = None  # it may hold parameters of blocks
         self.is_whole = embedding and len(blocks) == self.depth
 
-    def init_weights(self) -> None:
-        """Load the pretrained weights or the checkpoint, if the anchor has one.
-
-        Raises:
-            MissingFile: the checkpoint is not there.
-            RuntimeError: pretrained weights could not be loaded.
-            UserError: keys are missing, unknown or of another shape; all are listed.
-        """
-        if not self.is_whole:
-            if self.pretrained or self.checkpoint is not None:
-                whole = self._whole()
-                whole.init_weights()
-                self.load_state_dict({k: whole.state_dict()[k] for k in self.state_dict()})
-        elif self.pretrained:
-            load_pretrained(self)
-        elif self.checkpoint is not None:
-            load_checkpoint(self, self.checkpoint, self.prefix)
-
     def embed(self, image: Tensor) -> tuple[Tensor, Grid]:
         """(B, 3, H, W) image to (B, N, C) tokens with position embedding, and the (h, w) grid.
 
@@ -151,17 +131,18 @@ class Anchor(nn.Module):
             block, options = self.vit.blocks[index], self.plain.block_options(index, grid)
             if self.rel_pos is not None:
                 options["attn_mask"] = self.rel_pos(index, grid)
-            if self.with_cp and self._keeps_activations(block, tokens):
-                tokens = recompute(partial(block, **options), tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens, **options)
+            tokens = self._run_block(block, tokens, **options)
         return tokens
 
-    def _keeps_activations(self, block: nn.Module, tokens: Tensor) -> bool:
-        # Frozen blocks keep activations, too, if gradients pass through them to an earlier layer.
-        if not torch.is_grad_enabled():
-            return False
-        return tokens.requires_grad or any(p.requires_grad for p in block.parameters())
+    def empty_tokens(self, image: Tensor, block: int) -> Tensor:
+        """Uninitialized tokens as a (B, 3, H, W) image gives them after a block."""
+        size = (image.shape[2], image.shape[3])
+        return image.new_empty(len(image), self._cost.tokens_after(block, size), self.dim)
+
+    def block_of(self, name: str) -> int | None:
+        """See ``AnchorBase``; a block's relative position table is its own."""
+        block = BLOCK.match(name)
+        return None if block is None else int(block[1])
 
     def prepare(self, grid: Grid) -> None:
         """Fill the caches for a grid before the first pass."""

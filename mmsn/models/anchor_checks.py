@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from mmsn.errors import UserError
-from mmsn.models.anchor import Anchor
+from mmsn.models.anchor_base import AnchorBase
 
 
 def check_image_size(size: int | Sequence[int]) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def check_positions(name: str, positions: Sequence[int], size: int) -> tuple[int
 def check_specs(anchors: Sequence[Mapping[str, Any]]) -> None:
     """The dicts of anchors, before anything is built."""
     if not anchors:
-        raise UserError("anchors is empty: name at least one timm ViT")
+        raise UserError("anchors is empty: name at least one timm model")
     for spec in anchors:
         if not isinstance(spec, dict) or "model_name" not in spec or "img_size" in spec:
             raise UserError(
@@ -43,7 +43,7 @@ def check_specs(anchors: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def check_together(anchors: Sequence[Anchor]) -> None:
+def check_together(anchors: Sequence[AnchorBase]) -> None:
     """Anchors that can exchange tokens, sorted from smallest to largest."""
     first = anchors[0]
     for other in anchors[1:]:
@@ -55,7 +55,7 @@ def check_together(anchors: Sequence[Anchor]) -> None:
                 "both the same patch_size"
             )
     # By parameters: unlike MACs, they do not depend on the image size. Equal anchors are allowed.
-    sizes = [sum(block.params for block in anchor.cost().blocks) for anchor in anchors]
+    sizes = [sum(map(anchor.cost().block_params, range(anchor.depth))) for anchor in anchors]
     for index, (size, following) in enumerate(pairwise(sizes)):
         if size > following:
             raise UserError(

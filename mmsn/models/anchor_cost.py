@@ -29,14 +29,15 @@ def count(plain: PlainViT, rel_pos: RelativePositionBias | None) -> AnchorCost:
         dim=vit.embed_dim,
         patch_size=layout.patch_size,
         prefix_tokens=layout.prefix_tokens,
-        embed_linear=sum(map(_weights, embedding)),
-        embed_norm=sum(map(_normalized, embedding)),
-        embed_params=sum(map(_params, embedding)) + sum(p.numel() for p in loose if p is not None),
+        embed_linear=sum(map(weights_of, embedding)),
+        embed_norm=sum(map(normalized_of, embedding)),
+        embed_params=sum(map(params_of, embedding))
+        + sum(p.numel() for p in loose if p is not None),
         blocks=tuple(
             BlockCost(
-                linear=_weights(block),
-                norm=_normalized(block),
-                params=_params(block) + extra,
+                linear=weights_of(block),
+                norm=normalized_of(block),
+                params=params_of(block) + extra,
                 attention_dim=_widths(block.attn)[0],
             )
             for block in vit.blocks
@@ -44,11 +45,12 @@ def count(plain: PlainViT, rel_pos: RelativePositionBias | None) -> AnchorCost:
     )
 
 
-def _params(module: nn.Module) -> int:
+def params_of(module: nn.Module) -> int:
+    """Parameters of a module."""
     return sum(p.numel() for p in module.parameters())
 
 
-def _weights(module: nn.Module) -> int:
+def weights_of(module: nn.Module) -> int:
     """Weights of linear layers and patch convolutions: multiply-accumulates per token."""
     layers = (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
     return sum(layer.weight.numel() for layer in layers)
@@ -62,7 +64,7 @@ def _widths(attention: Any) -> tuple[int, int]:
     return attention.q_proj.out_features, attention.k_proj.out_features
 
 
-def _normalized(module: nn.Module) -> int:
+def normalized_of(module: nn.Module) -> int:
     """Elements per token that layer norms read; those of queries and keys repeat for each head."""
     total = 0
     for name, norm in module.named_modules():

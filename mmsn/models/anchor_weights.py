@@ -13,21 +13,21 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsn.errors import UserError
-from mmsn.models.timm_vits import CLASSIFICATION_PARTS, create
+from mmsn.models.timm_vits import CLASSIFICATION_PARTS
 from mmsn.state_dict import read_state_dict
 
 if TYPE_CHECKING:
-    from mmsn.models.anchor import Anchor
+    from mmsn.models.anchor_base import AnchorBase
 
 
-def load_pretrained(anchor: Anchor) -> None:
+def load_pretrained(anchor: AnchorBase) -> None:
     """Load timm's published weights.
 
     Raises:
         UserError: they could not be loaded, for whatever reason timm has.
     """
     try:
-        donor = create(anchor.model_name, True, anchor.timm_options)
+        donor = anchor.create(True)
     except Exception as error:
         raise UserError(
             f"anchor {anchor.model_name!r}: its pretrained weights could not be loaded "
@@ -37,7 +37,7 @@ def load_pretrained(anchor: Anchor) -> None:
     anchor.vit.load_state_dict(donor.vit.state_dict())
 
 
-def load_checkpoint(anchor: Anchor, path: str, prefix: str = "") -> None:
+def load_checkpoint(anchor: AnchorBase, path: str, prefix: str = "") -> None:
     """Load a local file: an anchor saved by this package, timm's names, or a family's own.
 
     Raises:
@@ -78,7 +78,7 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _check(anchor: Anchor, path: str, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+def _check(anchor: AnchorBase, path: str, own: dict[str, Tensor], state: dict[str, Tensor]) -> None:
     faults = [f"{key} is missing" for key in own if key not in state]
     faults += [f"{key} is unknown" for key in state if key not in own]
     if anchor.rel_pos is None and any(key.startswith("rel_pos.") for key in state):
@@ -100,10 +100,10 @@ def _check(anchor: Anchor, path: str, own: dict[str, Tensor], state: dict[str, T
         )
 
 
-def _check_grid(anchor: Anchor, path: str, state: dict[str, Tensor]) -> None:
+def _check_grid(anchor: AnchorBase, path: str, state: dict[str, Tensor]) -> None:
     """timm takes stored position embeddings of another size for square ones."""
     position, vit = state.get("pos_embed"), anchor.vit
-    if position is None:
+    if position is None or "pos_embed" not in vit.state_dict():
         return
     patches = position.shape[1] - (0 if vit.no_embed_class else anchor.prefix_tokens)
     height, width = vit.patch_embed.grid_size

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mmsn.errors import UserError
+from mmsn.models.backbone import StitchedBackbone
 from mmsn.models.depth_heads import levels_for
 from mmsn.models.prefix_sharing import Level
-from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
 # A training step computes as much as this many forward passes: its backward pass multiplies twice
@@ -33,17 +33,17 @@ def unwrap(model: Any) -> Any:
     return model
 
 
-def stitched_backbone(model: nn.Module) -> StitchedViT:
-    """The ``StitchedViT`` in a model, which may be wrapped for distributed training.
+def stitched_backbone(model: nn.Module) -> StitchedBackbone:
+    """The stitched backbone in a model, which may be wrapped for distributed training.
 
     Raises:
         UserError: there is none, or more than one.
     """
     bare = unwrap(model)
-    found = [module for module in bare.modules() if isinstance(module, StitchedViT)]
+    found = [module for module in bare.modules() if isinstance(module, StitchedBackbone)]
     if len(found) != 1:
         raise UserError(
-            f"{type(bare).__name__} has {len(found)} StitchedViT backbones, but needs exactly one: "
+            f"{type(bare).__name__} has {len(found)} stitched backbones, but needs exactly one: "
             "set backbone=dict(type='mmsn.StitchedViT', ...) in the config"
         )
     return found[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmsn.stitching.space import LayerKey, Step, Stitch
+from mmsn.stitching.stitch import LayerKey, Step, Stitch
 from mmsn.stitching.trie import Trie, common_length
 
 # A (B, C, h, w) map, or the pair of it and the (B, C) class token.
@@ -27,8 +27,8 @@ class PassState:
     tokens: Tensor
     grid: tuple[int, int]
     levels: list[Level | None]
-    # Outputs of stitching layers. A join and a level may need the same layer on the same tokens: it
-    # runs once. Its name holds its position, which a pass reaches once, so the name is key enough.
+    # Outputs of stitching layers since the last block. A join and a level may need the same layer
+    # on the same tokens: it runs once. After the next block it would have other tokens.
     carried: dict[LayerKey, Tensor] = field(default_factory=dict)
 
     def branch(self) -> PassState:

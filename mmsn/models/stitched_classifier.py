@@ -6,7 +6,7 @@ The backbone gives logits, so it fits under ``ImageClassifier`` and ``ClsHead`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -17,11 +17,12 @@ from mmsn.errors import UserError
 from mmsn.models.anchor import Anchor
 from mmsn.models.anchor_checks import check_image_size, check_specs
 from mmsn.models.anchor_classifier import AnchorClassifier
+from mmsn.models.backbone import layer_name
 from mmsn.models.prefix_sharing import Level, PassState
-from mmsn.models.stitched_vit import StitchedViT, layer_name
+from mmsn.models.stitched_vit import StitchedViT
 from mmsn.registry import MODELS
-from mmsn.stitching import LayerKey, Stitch
-from mmsn.stitching.space import Step, Tap
+from mmsn.stitching import Stitch
+from mmsn.stitching.stitch import Step, Tap
 
 
 @MODELS.register_module()
@@ -72,11 +73,15 @@ class StitchedClassifier(StitchedViT):
         ends = {stitch.segments[-1].anchor for stitch in self.space}
         self.num_classes = num_classes
         self.classifiers = nn.ModuleDict(
-            {str(end): AnchorClassifier(self.anchor(end), num_classes) for end in sorted(ends)}
+            {str(end): AnchorClassifier(self.vit_anchor(end), num_classes) for end in sorted(ends)}
         )
         if constant_drop_path:
             for index, spec in enumerate(anchors):
-                _set_drop_path(self.anchor(index).vit.blocks, spec.get("drop_path_rate", 0.0))
+                _set_drop_path(self.vit_anchor(index).vit.blocks, spec.get("drop_path_rate", 0.0))
+
+    def vit_anchor(self, index: int) -> Anchor:
+        """One of the anchors, as a plain ViT."""
+        return cast(Anchor, self.anchor(index))
 
     def classifier(self, index: int) -> AnchorClassifier:
         """The classifier of an anchor that stitches end in."""
@@ -86,7 +91,7 @@ class StitchedClassifier(StitchedViT):
         """Load what the anchors name, with their classifiers."""
         if not self.is_init:
             for index in map(int, self.classifiers):
-                self.classifier(index).init_weights(self.anchor(index))
+                self.classifier(index).init_weights(self.vit_anchor(index))
         super().init_weights()
 
     def advance(self, state: PassState, step: Step) -> None:
@@ -102,41 +107,37 @@ class StitchedClassifier(StitchedViT):
         self, image_size: tuple[int, int], levels: Sequence[int] | None = None
     ) -> dict[int, int]:
         """Multiply-accumulates of one (height, width) image with its classifier, by stitch id."""
-        return {s.id: self._macs(s, image_size, self.costs.layer_weights) for s in self.space}
+        chains = {stitch: self.costs.chain_macs(stitch, image_size) for stitch in self.space}
+        if not hasattr(self, "classifiers"):  # the base class compares costs before there are any
+            return {stitch.id: macs for stitch, macs in chains.items()}
+        return {
+            stitch.id: macs + self._end(stitch).macs(self._tokens(image_size))
+            for stitch, macs in chains.items()
+        }
 
     def published_macs(self, image_size: tuple[int, int]) -> dict[int, int]:
         """As the published table counts them, with low-rank updates merged."""
+        per_token = self.costs.rank * self._tokens(image_size)
+        executed = self.stitch_macs(image_size)
+        return {
+            stitch.id: executed[stitch.id]
+            - per_token * sum(sum(self.costs.layer_dims(key)) for key in self.space.joins(stitch))
+            for stitch in self.space
+        }
 
-        def merged(key: LayerKey) -> int:
-            return self.anchor(key.source).dim * self.anchor(key.target).dim
+    def _tokens(self, image_size: tuple[int, int]) -> int:
+        return self.costs.anchors[0].tokens_after(0, image_size)
 
-        return {stitch.id: self._macs(stitch, image_size, merged) for stitch in self.space}
-
-    def _macs(
-        self, stitch: Stitch, image_size: tuple[int, int], weights: Callable[[LayerKey], int]
-    ) -> int:
-        parts = self.costs.breakdown(stitch, image_size, (0,))
-        tokens = self.costs.anchors[0].tokens(image_size)
-        layers = tokens * sum(weights(key) for key in self.space.joins(stitch))
-        macs = parts["embed"] + parts["blocks"] + layers
-        if hasattr(self, "classifiers"):  # StitchedViT compares costs before there are any
-            macs += self.classifier(stitch.segments[-1].anchor).macs(tokens)
-        return macs
+    def _end(self, stitch: Stitch) -> AnchorClassifier:
+        return self.classifier(stitch.segments[-1].anchor)
 
     def stitch_params(self, levels: Sequence[int] | None = None) -> dict[int, int]:
         """Parameters that each stitch uses, its classifier included, by id."""
-        found = {}
-        for stitch in self.space:
-            blocks = self.space.parts([stitch], self.out_indices, (0,)).blocks
-            total = self.costs.anchors[stitch.segments[0].anchor].embed_params
-            total += sum(
-                self.costs.anchors[anchor].blocks[block].params for anchor, block in blocks
-            )
-            for key in self.space.joins(stitch):
-                total += self.costs.layer_weights(key) + self.anchor(key.target).dim
-            end = self.classifier(stitch.segments[-1].anchor)
-            found[stitch.id] = total + sum(p.numel() for p in end.parameters())
-        return found
+        return {
+            stitch.id: self.costs.chain_params(stitch)
+            + sum(p.numel() for p in self._end(stitch).parameters())
+            for stitch in self.space
+        }
 
     def zero_levels(
         self, image_size: tuple[int, int], device: str | None = None

@@ -184,23 +184,13 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
         UserError: a name that timm does not have, options that the model does not take, or a model
             that is not a plain ViT.
     """
-    if not timm.is_model(model_name):
-        raise UserError(
-            f"anchor {model_name!r} is not a timm model: timm.list_models('*vit*') and "
-            "timm.list_models('deit*') list the plain ViTs"
-        )
     random_coords = [name for name in options if RANDOM_COORDS.fullmatch(name)]
     if random_coords:
         raise UserError(
             f"anchor {model_name!r} has {', '.join(random_coords)}, but the anchors of a stitch "
             "share one grid: leave it out"
         )
-    try:
-        vit = _create(model_name, pretrained, options)
-    except TypeError as error:
-        raise UserError(
-            f"anchor {model_name!r} does not take these options as a plain timm ViT would: {error}"
-        ) from error
+    vit = create_timm(model_name, pretrained, options, "plain timm ViT")
     adapter = next((a for kind, a in ADAPTERS.items() if isinstance(vit, kind)), None)
     if adapter is None:
         raise UserError(
@@ -223,6 +213,25 @@ def create(model_name: str, pretrained: bool, options: dict[str, Any]) -> PlainV
         if getattr(vit, part, None) is not None:
             setattr(vit, part, nn.Identity())
     return adapter(vit)
+
+
+def create_timm(model_name: str, pretrained: bool, options: dict[str, Any], kind: str) -> Any:
+    """A model of timm; ``kind`` says in errors what it should be.
+
+    Raises:
+        UserError: a name that timm does not have, or options that the model does not take.
+    """
+    if not timm.is_model(model_name):
+        raise UserError(
+            f"anchor {model_name!r} is not a timm model: timm.list_models('*vit*') and "
+            "timm.list_models('deit*') list the plain ViTs, timm.list_models('swin_*') the Swins"
+        )
+    try:
+        return _create(model_name, pretrained, options)
+    except TypeError as error:
+        raise UserError(
+            f"anchor {model_name!r} does not take these options as a {kind} would: {error}"
+        ) from error
 
 
 def _create(model_name: str, pretrained: bool, options: dict[str, Any]) -> Any:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from mmsn.errors import UserError
+from mmsn.models.anchor import Anchor
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.shrink.child import unit_outputs
 from mmsn.shrink.learngene import TransformationMatrices
@@ -81,11 +83,12 @@ def start_from_matrices(
         UserError: matrices of other widths.
     """
     for key in backbone.layer_keys if keys is None else keys:
+        dims = backbone.costs.layer_dims(key)
         source, target = (
-            torch.eye(backbone.anchor(i).dim) if matrix is None else matrix
-            for i, matrix in ((i, matrices[i]) for i in (key.source, key.target))
+            torch.eye(dim) if matrix is None else matrix
+            for dim, matrix in zip(dims, (matrices[key.source], matrices[key.target]), strict=True)
         )
-        wanted = backbone.anchor(key.target).dim, backbone.anchor(key.source).dim
+        wanted = dims[::-1]
         fits = source.shape[1] == target.shape[1]
         if not fits or (len(target), len(source)) != wanted:
             raise UserError(
@@ -104,20 +107,16 @@ def affine_errors(backbone: StitchedViT, batches: Iterable[Tensor]) -> dict[Laye
     images than the layers were solved with.
     """
     space = backbone.space
-    grams = {
-        key: GramAccumulator(backbone.anchor(key.source).dim, backbone.anchor(key.target).dim)
-        for key in backbone.layer_keys
-    }
+    grams = {key: GramAccumulator(*backbone.costs.layer_dims(key)) for key in backbone.layer_keys}
     for images in batches:
+        # Element 0 is the embedding, which a match calls block -1.
         tokens = [
-            unit_outputs(backbone.anchor(i), images, 1)[1:] for i in range(len(backbone.anchors))
+            unit_outputs(cast(Anchor, backbone.anchor(i)), images, 1)
+            for i in range(len(backbone.anchors))
         ]
         for key, gram in grams.items():
-            pair = min(key.source, key.target)
-            source, target = (
-                tokens[i][space.unit_end(i, pair, key.unit)] for i in (key.source, key.target)
-            )
-            gram.update(source, target)
+            for source, target in space.matches(key):
+                gram.update(tokens[key.source][source + 1], tokens[key.target][target + 1])
     errors = {}
     for key, gram in grams.items():
         layer = backbone.layer(key)

@@ -3,11 +3,13 @@
 The layer that goes from X to Y should solve ``min ‖[X 1] [Wᵀ; b] - Y‖`` (SN-Netv2, Section 3.2).
 The normal equations need no features, only ``ZᵀZ`` of ``Z = [X Y 1]``, and that one matrix serves
 both directions. Everything is float64; directions that the data do not span get the
-minimum-norm solution, as a pseudo-inverse would give, and are reported.
+minimum-norm solution, as a pseudo-inverse would give, and are reported. A layer that several joins
+share gets the mean of their solutions (SN-Net).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,15 +67,7 @@ class GramAccumulator:
 
     def solve(self, reverse: bool = False) -> Solution:
         """The affine map from X to Y, or from Y to X if ``reverse``."""
-        if self.gram is None:
-            raise UserError("least squares got no tokens: give at least one batch of images")
-        # Rows and columns of the Gram matrix: X, then Y, then the ones that carry the bias.
-        x = torch.arange(self.dim_x, device=self.gram.device)
-        y = torch.arange(self.dim_x, self.dim_x + self.dim_y, device=self.gram.device)
-        source, target = (y, x) if reverse else (x, y)
-        design = torch.cat([source, source.new_tensor([self.dim_x + self.dim_y])])
-        normal = self.gram[design][:, design]
-        moments = self.gram[design][:, target]
+        normal, moments, squares, energy = self._equations(reverse)
 
         # A pseudo-inverse by eigenvectors: directions that no token has are left out, so their
         # part of the solution is zero, which is the minimum norm.
@@ -83,14 +77,51 @@ class GramAccumulator:
         solution = vectors @ ((vectors.T @ moments) / values[kept, None])
 
         # ‖ZW - Y‖² = ‖Y‖² - <W, ZᵀY> at the solution, so the features are not needed again.
-        squares = self.gram[target, target].sum()
         residual = squares - (solution * moments).sum()
-        energy = squares - (self.gram[target, -1] ** 2).sum() / self.count  # around the mean
         return Solution(
             weight=solution[:-1].T.contiguous(),
             bias=solution[-1].clone(),
             rank=int(kept.sum()),
-            size=len(design),
-            # A perfect fit may come out below zero by rounding; a constant target has no variance.
-            error=float((residual / energy).clamp_min(0)) if energy > 0 else 0.0,
+            size=len(normal),
+            error=_share(residual, energy),
         )
+
+    def error(self, weight: Tensor, bias: Tensor, reverse: bool = False) -> float:
+        """The residual's share of the target's variance for a given map, as in ``Solution``."""
+        normal, moments, squares, energy = self._equations(reverse)
+        given = torch.cat([weight.T, bias[None]])
+        residual = squares - 2 * (given * moments).sum() + (given * (normal @ given)).sum()
+        return _share(residual, energy)
+
+    def _equations(self, reverse: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``ZᵀZ`` and ``ZᵀY`` of the map, ``‖Y‖²``, and the same around the mean of Y."""
+        if self.gram is None:
+            raise UserError("least squares got no tokens: give at least one batch of images")
+        # Rows and columns of the Gram matrix: X, then Y, then the ones that carry the bias.
+        x = torch.arange(self.dim_x, device=self.gram.device)
+        y = torch.arange(self.dim_x, self.dim_x + self.dim_y, device=self.gram.device)
+        source, target = (y, x) if reverse else (x, y)
+        design = torch.cat([source, source.new_tensor([self.dim_x + self.dim_y])])
+        squares = self.gram[target, target].sum()
+        energy = squares - (self.gram[target, -1] ** 2).sum() / self.count
+        return self.gram[design][:, design], self.gram[design][:, target], squares, energy
+
+
+def _share(residual: Tensor, energy: Tensor) -> float:
+    # A perfect fit may come out below zero by rounding; a constant target has no variance.
+    return float((residual / energy).clamp_min(0)) if energy > 0 else 0.0
+
+
+def solve_shared(grams: Sequence[GramAccumulator], reverse: bool = False) -> Solution:
+    """One map for all pairs of tokens: the mean of their solutions, as SN-Net takes it.
+
+    ``rank`` is the smallest; ``error`` is that of the mean map, averaged over the pairs.
+    """
+    solutions = [gram.solve(reverse) for gram in grams]
+    if len(solutions) == 1:
+        return solutions[0]
+    weight = torch.stack([solution.weight for solution in solutions]).mean(0)
+    bias = torch.stack([solution.bias for solution in solutions]).mean(0)
+    errors = [gram.error(weight, bias, reverse) for gram in grams]
+    worst = min(solution.rank for solution in solutions)
+    return Solution(weight, bias, worst, solutions[0].size, sum(errors) / len(errors))

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from mmsn.stitching.space import Run, Step, StitchSpace, Tap
+from mmsn.stitching.space import StitchSpace
+from mmsn.stitching.stitch import Run, Step, Tap
 
 
 def single_steps(route: Iterable[Step]) -> tuple[Step, ...]:

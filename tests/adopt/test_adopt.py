@@ -158,7 +158,7 @@ def test_what_cannot_be_adapted_is_refused_in_one_line(name, anchors, line):
 
 def test_an_adopted_config_is_refused():
     config = adopt(mmseg_config(UPERNET), DEIT3).config
-    with pytest.raises(UserError, match="a StitchedViT already"):
+    with pytest.raises(UserError, match="a stitched one already"):
         adopt(config, DEIT3)
 
 

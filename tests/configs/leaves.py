@@ -29,6 +29,12 @@ def shrink(config):
     backbone.rank = min(backbone.get("rank", 16), 4)
     backbone.img_size = SIZE
     model.data_preprocessor.size = (SIZE, SIZE)
+    if backbone.type == "mmsn.StitchedSwin":
+        for anchor in backbone.anchors:
+            anchor.update(num_heads=(1, 2, 2, 2), depths=(2, 2, 2, 2))
+        model.decode_head.update(in_channels=[32, 64, 128, 256], channels=8)
+        model.auxiliary_head.update(in_channels=128, channels=8)
+        return config
     if "neck" in model:
         model.neck.update(in_channels=[32] * len(model.neck.in_channels), out_channels=8)
     heads = [model.decode_head, *as_list(model.get("auxiliary_head"))]

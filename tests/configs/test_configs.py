@@ -14,6 +14,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mmsn.checks import Findings, examine
 from mmsn.models import segmentor_macs, training_macs
 from mmsn.stitching import budget_groups, default_step, draw_parts, resolve
 from tests.configs.leaves import LEAVES, MODELS_OF, SIZE, as_list, build, by_stem, shrink
@@ -33,7 +34,13 @@ OTHER_MODELS = ("label_assisted", "imagenet", "detection")
 TRAINED = [p for p in LEAVES if p not in SAME_STEP and p.parent.name not in OTHER_MODELS]
 FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
-    r"(?P<family>[a-z0-9-]+)_(?P<method>small|large|elastic|snnet|snnetv2|ours|parts|frozen)"
+    r"(?P<family>[a-z0-9-]+)_"
+    r"(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|parts|frozen)"
+)
+SNNET = [p for p in LEAVES if p.parent.name == "snnet"]
+SNNET_NAME = re.compile(
+    r"snnet_(?P<key>(?P<family>deit|swin)-ti-s-b)_(?P<head>setr-naive|upernet)"
+    r"_8xb2-160k_ade20k-512x512"
 )
 
 
@@ -128,6 +135,36 @@ def test_all_combinations_are_there():
     assert set(seen.values()) == {1}
 
 
+@pytest.mark.parametrize("path", SNNET, ids=by_stem)
+def test_an_snnet_config_is_the_published_method(path):
+    name = SNNET_NAME.fullmatch(path.stem)
+    assert name, f"{path.stem} does not follow the scheme"
+    config = Config.fromfile(path)
+    backbone, hooks = config.model.backbone, {hook.type: hook for hook in config.custom_hooks}
+    sizes = ("tiny", "small", "base")
+    form = dict(deit="deit_{}_patch16_224", swin="swin_{}_patch4_window7_224")[name["family"]]
+    for size, anchor in zip(sizes, backbone.anchors, strict=True):
+        assert anchor.model_name.startswith(form.format(size) + ".")
+        assert anchor.pretrained
+    assert (backbone.space, backbone.rank, backbone.img_size) == ("one_way", 0, 512)
+    assert not backbone.get("freeze_anchors", False)
+    sampling = hooks["mmsn.FLOPsConstrainedSamplingHook"]
+    assert (sampling.uniform, sampling.parts) == (True, 1)
+    assert hooks["mmsn.StitchInitHook"].num_images == 100  # as published for classification
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end == 160_000
+    assert config.find_unused_parameters
+    with torch.device("meta"):
+        model = build(config)
+    assert len(model.backbone.space) == dict(deit=71, swin=41)[name["family"]]
+    assert examine(config, training=True) == Findings()
+
+
+def test_all_snnet_configs_are_there():
+    found = {SNNET_NAME.fullmatch(path.stem).group("key", "head") for path in SNNET}
+    deit = {("deit-ti-s-b", head) for head in ("setr-naive", "upernet")}
+    assert found == deit | {("swin-ti-s-b", "upernet")}
+
+
 @pytest.mark.parametrize("path", FRONTIER, ids=by_stem)
 def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     name = FRONTIER_NAME.fullmatch(path.stem)
@@ -138,12 +175,15 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     sampling = hooks.get("mmsn.FLOPsConstrainedSamplingHook", {})
     space = backbone.get("space", "two_way")
     alone = method in ("small", "large")
-    assert space == dict(elastic="elastic", snnet="one_way").get(method, "two_way")
-    assert (backbone.rank == 0) == (method == "snnet")
+    spaces = {"elastic": "elastic", "snnet-windows": "one_way"}
+    assert space == spaces.get(method, "two_way")
+    assert backbone.get("stitches") == ([*range(7)] if method == "snnet" else None)
+    snnet = method in ("snnet", "snnet-windows")
+    assert (backbone.rank == 0) == snnet
     assert len(backbone.anchors) == (1 if alone or method == "elastic" else 2)
     assert bool(sampling) != alone
-    assert (sampling.get("step") == float("inf")) == (method == "snnet")
-    assert ("parts" not in sampling) == (method not in ("elastic", "snnet", "snnetv2"))
+    assert sampling.get("uniform", False) == snnet
+    assert ("parts" not in sampling) == (method not in ("elastic", "snnetv2") and not snnet)
     assert ("stitches" in sampling) == (method == "ours")
     assert backbone.get("freeze_anchors", False) == (method == "frozen")
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
@@ -168,6 +208,7 @@ def cost_of_training(path):
         if hook.type == "mmsn.FLOPsConstrainedSamplingHook":
             inference = segmentor_macs(model, backbone.img_size)
             step = hook.get("step", default_step(inference, backbone.space.ladder))
+            step = float("inf") if hook.get("uniform") else step
             ids = resolve(backbone.space, inference, hook.get("stitches", "all"))
             groups = budget_groups({i: inference[i] for i in ids}, step)
             parts = hook.get("parts", 4)
@@ -242,6 +283,6 @@ def test_a_pool_is_trained_alike_from_either_start(path):
         name = f"instance_{number}_{anchor.depth}x{anchor.embed_dim}.safetensors"
         assert Path(anchor.checkpoint).name == name  # as the tool writes it
     assert (backbone.space, backbone.rank) == ("one_way", 0)
-    assert (sampling.step, sampling.parts) == (float("inf"), 1)
+    assert (sampling.uniform, sampling.parts) == (True, 1)
     kind = "MatrixInitHook" if path.stem.endswith("_matrices") else "StitchInitHook"
     assert start.type == f"mmsn.{kind}"

@@ -86,3 +86,29 @@ def test_nan_says_where(backbone):
 def test_no_images_are_refused(backbone):
     with pytest.raises(UserError, match="at least one batch"):
         solve_stitching_layers(backbone, [])
+
+
+def test_a_layer_that_joins_share_gets_the_mean_of_their_solutions():
+    """SN-Net's windows; what the entered block reads is the target, for block 0 the embedding."""
+    anchors = [tiny_anchor(16, 3), tiny_anchor(24, 3)]
+    backbone = StitchedViT(anchors, img_size=64, out_indices=(0, 2), space="one_way", rank=0).eval()
+    images = torch.randn(12, 3, 64, 64)
+    solve_stitching_layers(backbone, images.split(5))
+    # (last block run, first block entered) of each layer; the last one only projects a level.
+    joins = {
+        0: [(0, 0), (0, 1), (1, 0), (1, 1)],
+        1: [(1, 2), (2, 1), (2, 2)],
+        2: [(2, 3)],
+    }
+    assert [key.unit for key in backbone.layer_keys] == [0, 1, 2]
+    for unit, pairs in joins.items():
+        solutions = []
+        for last, entered in pairs:
+            x = tokens_after(backbone, 0, last, images)
+            y = tokens_after(backbone, 1, entered - 1, images)
+            design = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+            solutions.append(torch.linalg.lstsq(design, y).solution)
+        expected = torch.stack(solutions).mean(0)
+        layer = backbone.layer(LayerKey(0, 1, unit))
+        torch.testing.assert_close(layer.weight.double(), expected[:-1].T, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer.bias.double(), expected[-1], rtol=1e-4, atol=1e-5)

@@ -5,7 +5,14 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mmsn.errors import UserError
-from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
+from tests.tiny import (
+    tiny_anchor,
+    tiny_backbone,
+    tiny_head,
+    tiny_segmentor,
+    tiny_swin_backbone,
+    tiny_upernet,
+)
 
 
 @pytest.fixture
@@ -80,3 +87,19 @@ def test_other_options_are_refused(model, options):
         options = dict(custom_keys={})
     with pytest.raises(UserError, match="give decay_rate, above 0 and up to 1"):
         rates(model, **options)
+
+
+def test_blocks_of_hierarchical_anchors_count_over_all_stages():
+    init_default_scope("mmseg")
+    head = tiny_upernet(3, (16, 32, 64, 128))
+    found = rates(MODELS.build(tiny_segmentor(tiny_swin_backbone(), head)), decay_rate=0.5)
+    expected = {
+        "backbone.anchors.0.vit.patch_embed.proj.weight": 0.1 / 2**7,  # depth 2 + 1 + 2 + 1
+        "backbone.anchors.0.vit.layers.0.blocks.1.attn.qkv.weight": 0.1 / 2**5,
+        "backbone.anchors.0.vit.layers.1.downsample.reduction.weight": 0.1 / 2**4,
+        "backbone.anchors.0.vit.layers.1.blocks.0.attn.relative_position_bias_table": 0.1 / 2**4,
+        "backbone.anchors.2.vit.layers.3.blocks.0.mlp.fc2.weight": 0.1 / 2,
+        "backbone.stitching_layers.0_to_1_after_0.weight": 0.1,
+        "backbone.norms.0.weight": 0.1,
+    }
+    assert {name: found[name][0] for name in expected} == pytest.approx(expected)

@@ -58,7 +58,7 @@ def test_parameters_are_backbone_and_head(model):
 
 def test_a_model_without_a_stitched_backbone_is_refused(model):
     assert stitched_backbone(model) is model.backbone
-    with pytest.raises(UserError, match="SETRUPHead has 0 StitchedViT backbones"):
+    with pytest.raises(UserError, match="SETRUPHead has 0 stitched backbones"):
         stitched_backbone(model.decode_head)
 
 

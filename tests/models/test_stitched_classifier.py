@@ -8,7 +8,7 @@ from timm.layers import DropPath
 from mmsn.engine.initialize import solve_stitching_layers
 from mmsn.errors import UserError
 from mmsn.models import StitchedClassifier
-from mmsn.models.stitched_vit import layer_name
+from mmsn.models.backbone import layer_name
 from tests.tiny import tiny_anchor
 
 SIZE = 32

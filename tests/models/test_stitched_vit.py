@@ -13,7 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 
 from mmsn.errors import UserError
 from mmsn.models import StitchedViT
-from mmsn.stitching.space import Join, Run, Tap
+from mmsn.stitching.stitch import Join, Run, Tap
 from tests.tiny import tiny_anchor, tiny_eva
 
 REGISTERS = tiny_anchor(24, 8) | dict(model_name="vit_small_patch14_reg4_dinov2")
@@ -48,6 +48,23 @@ def test_every_stitch_runs_at_any_size_and_gives_its_levels(build, size):
         expected = by_hand(backbone, image, stitch, range(4))
         for level in range(4):
             assert maps[level].shape == (2, 24, -(-size[0] // 16), -(-size[1] // 16))
+            torch.testing.assert_close(maps[level], expected[level])
+
+
+@pytest.mark.parametrize("depths", [(4, 4), (4, 8)])
+@torch.no_grad()
+def test_a_layer_of_sn_net_runs_on_other_tokens_for_a_level_than_for_a_join(build, depths):
+    """A window's layer serves a level after its first block and a join after its second."""
+    widths = (16, 24)  # layer scales of 1, or nobody would see which blocks ran
+    anchors = [tiny_anchor(w, d, init_values=1.0) for w, d in zip(widths, depths, strict=True)]
+    levels = tuple(range(depths[1]))
+    backbone = build(anchors, space="one_way", rank=0, out_indices=levels)
+    image = torch.randn(2, 3, 64, 64)
+    for stitch in backbone.space:
+        with backbone.use_stitch(stitch.id):
+            maps = backbone(image)
+        expected = by_hand(backbone, image, stitch, levels)
+        for level in levels:
             torch.testing.assert_close(maps[level], expected[level])
 
 

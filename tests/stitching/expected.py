@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mmsn.stitching.space import Step
+from mmsn.stitching.stitch import Step
 from mmsn.stitching.trie import Trie, common_length
 
 

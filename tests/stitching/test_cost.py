@@ -1,6 +1,7 @@
 """The closed form against every published number: segmentation, classification and depth."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def plain_vit(dim):
         embed_params=768 * dim + dim + dim + 1024 * dim,
         blocks=(block,) * (24 if dim == LARGE else 12),
     )
+
+
+def deit(dim):
+    """DeiT of this width: as DeiT-3 without LayerScale, position embedding of 14x14 and class."""
+    wide = plain_vit(dim)
+    block = replace(wide.blocks[0], params=12 * dim * dim + 9 * dim + 4 * dim)
+    return replace(wide, embed_params=768 * dim + dim + dim + 197 * dim, blocks=(block,) * 12)
 
 
 def cost_model(small, large, out_indices=(9, 14, 19, 23), rank=0):
@@ -72,6 +80,27 @@ def test_published_classification_flops_at_224(stitch_id, gflops):
     assert (parts["embed"] + parts["blocks"] + joins + head) / 1e9 == pytest.approx(
         gflops, abs=6e-3
     )
+
+
+def test_sn_nets_71_published_costs_to_the_last_digit():
+    """MACs and parameters of DeiT-Ti/S/B at 224x224, classifier included.
+
+    Of joined stitches, the published counts lack what the published code leaves out: the final
+    norm in MACs, because timm's ``forward_head`` does not run it, and class token and position
+    embedding in parameters.
+    """
+    published = json.loads((DATA / "snnet_v1.json").read_text())["deit_ti_s_b"]
+    widths, tokens, classes = (192, SMALL, BASE), 197, 1000
+    space = StitchSpace.one_way((12, 12, 12))
+    model = CostModel(space, tuple(deit(width) for width in widths), 0, (11,))
+    for row in published:
+        stitch, dim = space[row["id"]], widths[row["anchors"][-1]]
+        classifier = classes * dim + (0 if row["joins"] else 5 * tokens * dim)
+        assert model.chain_macs(stitch, (224, 224)) + classifier == row["macs"], stitch
+        params = model.chain_params(stitch) + 2 * dim + classes * dim + classes
+        if row["joins"]:
+            params -= (1 + tokens) * widths[row["anchors"][0]]
+        assert params == row["params"], stitch
 
 
 def test_executed_macs_count_each_layer_once_and_only_levels_that_are_read():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmsn.errors import UserError
-from mmsn.stitching import GramAccumulator
+from mmsn.stitching import GramAccumulator, solve_shared
 
 
 def accumulate(x, y, parts=3):
@@ -93,3 +93,24 @@ def test_no_tokens_are_refused():
 def test_a_mean_that_only_the_bias_fits_explains_nothing():
     x, y = torch.randn(20000, 2), torch.randn(20000, 1) + 100
     assert accumulate(x, y).solve().error == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_shared_map_is_the_mean_and_its_error_that_of_the_mean(reverse):
+    pairs = [(torch.randn(40, 3).double(), torch.randn(40, 5).double()) for _ in range(3)]
+    grams = []
+    for x, y in pairs:
+        grams.append(GramAccumulator(3, 5))
+        grams[-1].update(x, y)
+    solved = solve_shared(grams, reverse)
+    alone = [gram.solve(reverse) for gram in grams]
+    torch.testing.assert_close(solved.weight, sum(s.weight for s in alone) / 3)
+    torch.testing.assert_close(solved.bias, sum(s.bias for s in alone) / 3)
+    shares = []
+    for x, y in pairs:
+        source, target = (y, x) if reverse else (x, y)
+        residual = source @ solved.weight.T + solved.bias - target
+        shares.append(((residual**2).sum() / ((target - target.mean(0)) ** 2).sum()).item())
+    assert solved.error == pytest.approx(sum(shares) / 3)
+    assert solved.error > sum(s.error for s in alone) / 3
+    assert solve_shared(grams[:1], reverse).error == alone[0].error

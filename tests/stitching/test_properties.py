@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mmsn.state_dict import read_checkpoint, write_checkpoint
 from mmsn.stitching import StitchSpace, budget_groups, draw_parts
 from mmsn.stitching.cost import AnchorCost, BlockCost, CostModel
-from mmsn.stitching.space import Join, LayerKey, Run, Tap
+from mmsn.stitching.stitch import Join, LayerKey, Run, Tap
 from mmsn.stitching.trie import Trie
 from tests.stitching.expected import executed, probabilities
 
@@ -28,12 +28,13 @@ many = settings(max_examples=EXAMPLES, deadline=None)
 @st.composite
 def spaces(draw):
     """One to three anchors; of two neighbors, one depth divides the other."""
-    depths = [draw(st.integers(1, 6))]
+    depths, mode = [draw(st.integers(1, 6))], draw(st.sampled_from(["one_way", "two_way"]))
     for _ in range(draw(st.integers(0, 2))):
         factor, before = draw(st.integers(1, 3)), depths[-1]
-        divisors = [d for d in range(1, before + 1) if before % d == 0]
+        divisors = [d for d in range(1, before + 1) if before % d == 0 and mode == "two_way"]
+        divisors.append(before)
         depths.append(draw(st.one_of(st.just(before * factor), st.sampled_from(divisors))))
-    return StitchSpace(depths, draw(st.sampled_from(["one_way", "two_way"])))
+    return StitchSpace(depths, mode)
 
 
 @st.composite
@@ -45,6 +46,19 @@ def readings(draw):
     positions = st.integers(0, len(out_indices) - 1)
     levels = tuple(sorted(draw(st.sets(positions, min_size=1))))
     return space, out_indices, levels
+
+
+def windows(small, large):
+    """The joins of SN-Net by definition: {(last block run, first block entered): layer}.
+
+    Of equal depths, blocks in a common window of two, and the first such window. Else, each block
+    of the large anchor but the first, entered from the block that stands for it.
+    """
+    if small == large:
+        near = [(i, j) for i in range(small) for j in range(small) if abs(i - j) < 2]
+        return {(i, j): max(0, *(i - 1, j - 1)) for i, j in near}
+    ratio = large // small
+    return {(j // ratio, j): (j - 1) // ratio for j in range(1, large)}
 
 
 def where(space, stitch, pair):
@@ -64,7 +78,17 @@ def pair_of(stitch, space):
 
 
 def operations(space, stitch, pair):
-    """What a stitch does by definition: units in turn, and a layer wherever the anchor changes."""
+    """What a stitch does by definition: units in turn, and a layer wherever the anchor changes.
+
+    One way, segments do not end with units: blocks of the small anchor, a layer, and the others.
+    """
+    if space.mode == "one_way":
+        done = [(a, b) for a, start, stop in stitch.segments for b in range(start, stop)]
+        if stitch.kind == "anchor":
+            return done
+        (_, _, stop), (_, start, _) = stitch.segments
+        layer = windows(*space.depths[pair : pair + 2])[stop - 1, start]
+        return [*done[:stop], LayerKey(pair, pair + 1, layer), *done[stop:]]
     units = where(space, stitch, pair)
     done = []
     for unit, anchor in enumerate(units):
@@ -114,14 +138,16 @@ def levels_by_route(space, stitch, out_indices, levels):
 def test_a_space_has_every_stitch_once(space):
     expected = len(space.depths)
     for pair in range(len(space.depths) - 1):
+        if space.mode == "one_way":
+            expected += len(windows(*space.depths[pair : pair + 2]))
+            continue
         cuts = min(space.depths[pair], space.depths[pair + 1]) - 1
-        both = space.mode == "two_way"
-        expected += cuts + both * (cuts + 2 * math.comb(cuts, 2))
+        expected += 2 * cuts + 2 * math.comb(cuts, 2)
     assert len(space) == expected == len({stitch.segments for stitch in space})
     assert [space[i].id for i in space.ids] == sorted(space.ids)
     for stitch in space:
         assert all(a.anchor != b.anchor for a, b in pairwise(stitch.segments))
-        if len(space.depths) > 1:
+        if len(space.depths) > 1 and space.mode == "two_way":
             pair = pair_of(stitch, space)
             assert len(where(space, stitch, pair)) == min(space.depths[pair : pair + 2])
         assert set(space.joins(stitch)) <= set(space.layer_keys)
@@ -157,24 +183,26 @@ def test_costs_add_up_what_is_run_once(reading, rank, draw):
     costs = CostModel(space, anchors, rank, out_indices)
     tokens = 2 * 2 + 1  # of 8 x 16 pixels
     for stitch in space:
-        done = {
-            operation
-            for level in levels
-            for operation in level_by_definition(space, stitch, out_indices[level])
-        }
+        ways = [level_by_definition(space, stitch, out_indices[level]) for level in levels]
+        # What ways have in common from their start runs once; a layer may run at two places.
+        runs = {tuple(way[: n + 1]) for way in ways for n in range(len(way))}
         first = anchors[stitch.segments[0].anchor]
         macs = (tokens - 1) * first.embed_linear + 5 * tokens * first.embed_norm
         params = first.embed_params
-        for operation in done:
+        for operation in (run[-1] for run in runs):
             if isinstance(operation, LayerKey):
                 a, b = anchors[operation.source].dim, anchors[operation.target].dim
                 macs += tokens * (a * b + rank * (a + b))
-                params += a * b + rank * (a + b) + b
             else:
                 block = anchors[operation[0]].blocks[operation[1]]
                 macs += tokens * block.linear + 2 * tokens**2 * block.attention_dim
                 macs += 5 * tokens * block.norm
-                params += block.params
+        for operation in {run[-1] for run in runs}:
+            if isinstance(operation, LayerKey):
+                a, b = anchors[operation.source].dim, anchors[operation.target].dim
+                params += a * b + rank * (a + b) + b
+            else:
+                params += anchors[operation[0]].blocks[operation[1]].params
         assert costs.macs(stitch, (8, 16), levels) == macs
         assert costs.params(stitch, levels) == params
 

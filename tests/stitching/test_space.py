@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmsn.errors import UserError
 from mmsn.stitching import LayerKey, StitchSpace
-from mmsn.stitching.space import Join, Run, Tap
+from mmsn.stitching.stitch import Join, Run, Tap
 
 DATA = Path(__file__).parents[1] / "data"
 OUT_INDICES = ((9, 14, 19, 23), (4, 11, 17, 23))
@@ -20,7 +20,6 @@ depths = st.builds(
     st.integers(1, 4),
     st.booleans(),
 )
-modes = st.sampled_from(["one_way", "two_way"])
 
 
 @pytest.mark.parametrize("large", [12, 24])
@@ -49,17 +48,83 @@ def test_counts_for_depths_that_the_reference_gets_wrong(depths, count):
     assert len(StitchSpace.two_way(depths)) == count
 
 
-def test_one_way_is_the_beginning_of_two_way():
-    one_way, two_way = StitchSpace.one_way((12, 24)), StitchSpace.two_way((12, 24))
-    assert one_way.ids == (*range(13),)
-    assert all(one_way[i] == two_way[i] for i in one_way.ids)
-    assert len(one_way.layer_keys) == 12
-    assert len(two_way.layer_keys) == 23
+@pytest.mark.parametrize("name", ["deit_ti_s_b", "swin_ti_s_b"])
+def test_one_way_ids_joins_and_layers_are_those_that_sn_net_published(name):
+    published = json.loads((DATA / "snnet_v1.json").read_text())[name]
+    stages = dict(deit_ti_s_b=[12] * 3, swin_ti_s_b=[(2, 2, 6, 2), *[(2, 2, 18, 2)] * 2])[name]
+    space = StitchSpace.one_way(stages)
+    assert space.ids == tuple(row["id"] for row in published)
+    before = {(pair, block): 0 for pair in (0, 1) for block in range(24)}
+    for row in published:
+        stitch = space[row["id"]]
+        assert sorted({anchor for anchor, _, _ in stitch.segments}) == row["anchors"]
+        assert (stitch.segments[0].start, stitch.segments[-1].stop) == (
+            0,
+            space.depths[row["anchors"][-1]],
+        )
+        if not row["joins"]:
+            assert len(stitch.segments) == 1
+            continue
+        (join,), (small, large), (key,) = row["joins"], stitch.segments, space.joins(stitch)
+        stage = next(s for s in range(3) if key.unit < sum(space.stages[small.anchor][: s + 1]))
+        first = [sum(space.stages[segment.anchor][:stage]) for segment in stitch.segments]
+        assert small.stop - 1 - first[0] == join["last_block_run"]
+        assert large.start - first[1] == join["first_block_entered"]
+        assert key == (*row["anchors"], first[0] + join["layer"])
+        before[small.anchor, key.unit] += 1
+    shared = sorted(set(before.values()))
+    assert shared == ([0, 3, 4] if name == "deit_ti_s_b" else [0, 1, 2, 3])
 
 
-@given(depths, modes)
-def test_every_unit_runs_once_and_something_runs_after_the_last_join(depths, mode):
-    space = StitchSpace(depths, mode)
+def test_layers_of_a_window_fit_each_join_and_the_last_one_the_end():
+    space = StitchSpace.one_way((12, 12))
+    assert len(space.layer_keys) == 12
+    # What is left, and what the entered block reads; block -1 is the embedding.
+    assert sorted(space.matches(LayerKey(0, 1, 0))) == [(0, -1), (0, 0), (1, -1), (1, 0)]
+    assert sorted(space.matches(LayerKey(0, 1, 10))) == [(10, 10), (11, 9), (11, 10)]
+    assert space.matches(LayerKey(0, 1, 11)) == ((11, 11),)  # only a level needs it
+    swin = StitchSpace.one_way([(2, 2, 6, 2), (2, 2, 18, 2)])
+    assert [key.unit for key in swin.layer_keys] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert swin.matches(LayerKey(0, 1, 3)) == ((3, 3),)  # the end of the second stage
+    assert swin.matches(LayerKey(0, 1, 9)) == ((9, 19), (9, 20))
+    two_way = StitchSpace.two_way((12, 24))
+    assert two_way.matches(LayerKey(1, 0, 3)) == ((7, 3),)
+
+
+@given(depths)
+def test_a_one_way_stitch_leaves_no_unit_out(depths):
+    small, large = sorted(depths)
+    space = StitchSpace.one_way((small, large))
+    for stitch in space:
+        if stitch.kind == "sl":
+            (_, _, stop), (_, start, _) = stitch.segments
+            assert start <= stop * (large // small) <= large
+
+
+def test_where_a_unit_runs_twice_the_level_is_that_of_the_large_anchor():
+    space = StitchSpace.one_way((12, 12))
+    stitch = next(s for s in space if s.segments == ((0, 0, 6), (1, 4, 12)))  # blocks 4 and 5 twice
+    taps = [s for s in space.route(stitch, (3, 4, 5, 11), range(4)) if isinstance(s, Tap)]
+    assert taps == [Tap(0, (LayerKey(0, 1, 3),)), Tap(1, ()), Tap(2, ()), Tap(3, ())]
+
+
+@pytest.mark.parametrize(
+    ("depths", "mode", "message"),
+    [
+        ((24, 12), "one_way", "depths 24 and 12 cannot be stitched one way"),
+        ([(2, 6), (2, 6)], "two_way", "hierarchical anchors .* use 'one_way'"),
+        ([(2, 6), 8], "one_way", "the same number of stages"),
+        ([(2, 6), (2, 7)], "one_way", "depths 6 and 7 cannot be stitched"),
+    ],
+)
+def test_depths_that_do_not_fit_the_mode_are_refused(depths, mode, message):
+    with pytest.raises(UserError, match=message):
+        StitchSpace(depths, mode)
+
+
+@given(depths)
+def test_every_unit_runs_once_and_something_runs_after_the_last_join(depths):
+    space = StitchSpace.two_way(depths)
     assert len({stitch.segments for stitch in space}) == len(space)
     for stitch in space:
         done = [False] * space.units(0)
@@ -74,9 +139,9 @@ def test_every_unit_runs_once_and_something_runs_after_the_last_join(depths, mod
         assert set(space.joins(stitch)) <= set(space.layer_keys)
 
 
-@given(depths, modes, st.data())
-def test_a_route_gives_every_wanted_level_once_and_runs_each_segment_in_order(depths, mode, data):
-    space = StitchSpace(depths, mode)
+@given(depths, st.data())
+def test_a_route_gives_every_wanted_level_once_and_runs_each_segment_in_order(depths, data):
+    space = StitchSpace.two_way(depths)
     blocks = st.lists(st.integers(0, depths[-1] - 1), min_size=1, max_size=5, unique=True)
     out_indices = tuple(sorted(data.draw(blocks)))
     levels = data.draw(st.sets(st.integers(0, len(out_indices) - 1), min_size=1))
@@ -139,7 +204,9 @@ def test_ids_of_a_chain_follow_those_of_its_pairs():
     assert chain.ids[-1] == 2 * (pairs[0].ids[-1] - 1) + 2
 
 
-@pytest.mark.parametrize("depths", [(12, 18), (0, 12), (), (12, 12, 30)])
+@pytest.mark.parametrize(
+    "depths", [(12, 18), (0, 12), (), (12, 12, 30), (12, 1.5), (12, "24"), ((), ())]
+)
 def test_depths_that_do_not_divide_are_refused(depths):
     with pytest.raises(UserError, match="depth"):
         StitchSpace.two_way(depths)

@@ -3,7 +3,7 @@
 import pytest
 
 from mmsn.stitching import StitchSpace
-from mmsn.stitching.space import Run
+from mmsn.stitching.stitch import Run
 from mmsn.stitching.trie import Trie, common_length, single_steps
 from tests.stitching.expected import executed
 from tests.stitching.test_cost import LARGE, SMALL, plain_vit

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mmsn.engine.accumulation import is_accumulating, optim_wrappers
 from mmsn.errors import UserError
-from mmsn.models import StitchedViT, unwrap
+from mmsn.models import StitchedBackbone, unwrap
 from mmsn.registry import HOOKS
 
 
@@ -59,7 +59,7 @@ class FiniteHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Attach to the model and to its optimizers."""
         self._runner, self._model = runner, unwrap(runner.model)
-        found = [m for m in self._model.modules() if isinstance(m, StitchedViT)]
+        found = [m for m in self._model.modules() if isinstance(m, StitchedBackbone)]
         self._backbone = found[0] if len(found) == 1 else None
         self._names = {p: name for name, p in self._model.named_parameters()}
         self._detach()  # a second training with this runner

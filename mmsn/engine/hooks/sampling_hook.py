@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,8 @@ class FLOPsConstrainedSamplingHook(Hook):
 
     Args:
         step: width of a budget group in GFLOPs (multiply-accumulates / 1e9). By default a third
-            of what one unit more of the large anchor costs. Infinity makes one group, that is
-            uniform draws, as in SN-Net.
+            of what one unit more of the large anchor costs.
+        uniform: draw each stitch as often as any other, as SN-Net does, instead of a budget first.
         stitches: which to train, as ids or words; see ``mmsn.stitching.resolve``.
         parts: stitches per iteration; fewer where a batch has fewer images.
         seed: of the draws.
@@ -43,10 +44,18 @@ class FLOPsConstrainedSamplingHook(Hook):
         stitches: str | int | Sequence[str | int] = "all",
         parts: int = 4,
         seed: int = 0,
+        uniform: bool = False,
     ) -> None:
+        if step is not None and (uniform or not math.isfinite(step)):
+            # A config with an infinity could be written, but not read again.
+            raise UserError(
+                f"step {step} with uniform={uniform} is not allowed: give a finite step, or "
+                "uniform=True alone"
+            )
         if parts < 1:
             raise UserError(f"parts {parts} is not allowed: give 1 or more stitches per iteration")
         self.step, self.stitches, self.parts, self.seed = step, stitches, parts, seed
+        self.uniform = uniform
 
     def before_run(self, runner: Any) -> None:
         """Find mistakes in the config before weights are loaded."""
@@ -64,6 +73,7 @@ class FLOPsConstrainedSamplingHook(Hook):
         self._macs = segmentor_macs(runner.model, self._backbone.img_size)
         chosen = {i: self._macs[i] for i in resolve(space, self._macs, self.stitches)}
         step = default_step(self._macs, space.ladder) if self.step is None else self.step * 1e9
+        step = math.inf if self.uniform else step  # one group of all
         self.groups = budget_groups(chosen, step)
         lines = [
             f"{self._macs[group[0]] / 1e9:.4g}-{self._macs[group[-1]] / 1e9:.4g} G: {len(group)}"

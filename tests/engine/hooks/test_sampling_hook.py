@@ -1,13 +1,17 @@
 """The stitches that training draws."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from mmsn.engine import FLOPsConstrainedSamplingHook
+from mmsn.errors import UserError
 from mmsn.models import segmentor_macs, stitched_backbone
-from mmsn.stitching import draw_parts
+from mmsn.stitching import draw, draw_parts
 from tests.engine.reading import groups_of, hooks, layer_weights, log_of, watch
 
 
@@ -80,3 +84,20 @@ def test_sampling_may_be_narrowed(run):
     assert len(drawn) == 6
     assert set(drawn) <= {"0", "1"}
     assert "3 stitching layers are random" in log_of(runner)
+
+
+def test_uniform_draws_are_of_one_group_and_can_be_written_to_a_file(run, tmp_path):
+    runner = run(custom_hooks=hooks(uniform=True, parts=1), **{"train_cfg.max_iters": 0})
+    next(h for h in runner.hooks if hasattr(h, "uniform")).before_train(runner)
+    (group,) = groups_of(runner)
+    assert sorted(group) == [0, 1, 2, 4]
+    drawn = Counter(draw((group,), 0, i) for i in range(4000))
+    assert all(abs(count - 1000) < 100 for count in drawn.values())  # 3.7 standard deviations
+    runner.cfg.dump(tmp_path / "config.py")
+    assert Config.fromfile(tmp_path / "config.py").custom_hooks == runner.cfg.custom_hooks
+
+
+@pytest.mark.parametrize("options", [dict(step=float("inf")), dict(step=1.0, uniform=True)])
+def test_a_step_that_means_uniform_draws_is_refused(options):
+    with pytest.raises(UserError, match="give a finite step, or uniform=True alone"):
+        FLOPsConstrainedSamplingHook(**options)
