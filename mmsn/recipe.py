@@ -86,7 +86,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     examine(config, training=True).refuse()
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
-    if mark.is_file() and mark.read_text() != identity:
+    if mark.is_file() and mark.read_bytes() != identity.encode():
         raise UserError(
             f"step {step.name} was started with another config in {folder}: give another work "
             "dir, or delete that folder to start again"

@@ -70,12 +70,21 @@ class NYUv2SegDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises FileNotFoundError if the list of the split is missing."""
+        """List the images.
+
+        Raises FileNotFoundError if the list of the split is missing, and UserError if it is not
+        text.
+        """
         if self.ann_file and not Path(self.ann_file).is_file():
             raise FileNotFoundError(
                 f"{self.ann_file} does not exist; make the dataset with `python "
                 f"tools/dataset_converters/{self.CONVERTER} --out "
                 f"{self.data_root or 'data/nyuv2'}`, or set data_root"
             )
-        data_list: list[dict[str, Any]] = super().load_data_list()
+        try:
+            data_list: list[dict[str, Any]] = super().load_data_list()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.ann_file} is not a list of names ({error}); make the dataset again"
+            ) from error
         return data_list
