@@ -87,4 +87,6 @@ class NYUv2SegDataset(BaseSegDataset):
             raise UserError(
                 f"{self.ann_file} is not a list of names ({error}); make the dataset again"
             ) from error
+        if self.ann_file and not data_list:
+            raise UserError(f"{self.ann_file} names no image; make the dataset again")
         return data_list

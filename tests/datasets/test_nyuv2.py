@@ -80,3 +80,6 @@ def test_a_damaged_list_of_names_is_named(tmp_path):
     dataset = dict(type="mmsn.NYUv2SegDataset", data_root=str(tmp_path), ann_file="train.txt")
     with pytest.raises(UserError, match=r"train\.txt is not a list of names \(.*0xff"):
         DATASETS.build(dataset)
+    (tmp_path / "train.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train\.txt names no image"):
+        DATASETS.build(dataset)

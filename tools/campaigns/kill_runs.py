@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import random
@@ -69,8 +70,9 @@ def start(subject: Subject, folder: Path, data: Path, slow: float, output: Path)
 
 
 def _run(subject: Subject, rank: int, folder: Path, data: Path, slow: float, store: Path) -> None:
-    from _subjects import join
+    from _subjects import join, skip_reports
 
+    skip_reports()
     slow_down(slow)
     if subject.ranks > 1:
         join(rank, subject.ranks, store)
@@ -110,7 +112,7 @@ def finished(pids: list[int], seconds: float) -> int | None:
             return code
         if time.monotonic() > end:
             return None
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def parts(folder: Path) -> set[Path]:
@@ -216,6 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # a process with threads must not be forked
     from _subjects import subjects
 
+    gc.collect()
+    gc.freeze()  # else each collection in a fork copies all memory of this process
     subject: Any = subjects(args.hook)[args.subject]
     with contextlib.ExitStack() as stack:
         folder = Path(args.folder or stack.enter_context(tempfile.TemporaryDirectory()))
