@@ -23,6 +23,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from rich.console import Console
 
 from mmsn.checks import examine
@@ -62,8 +63,15 @@ class ShortRunner(Runner):
     """A run among several.
 
     Modifications of ``Runner``: the console shows one-line messages only. Dumped configs, tables
-    per class and options per parameter are in the log file alone.
+    per class and options per parameter are in the log file alone. Curves of the training are in
+    the folder of the step.
     """
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """One for each run: mmengine gives those of one name, as configs set it, to all of them."""
+        if isinstance(visualizer, dict):
+            visualizer = dict(visualizer, name=self._experiment_name)
+        return super().build_visualizer(visualizer)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The usual logger, its console handlers filtered."""

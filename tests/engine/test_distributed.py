@@ -4,13 +4,11 @@ import contextlib
 import copy
 import json
 import os
-import socket
 import time
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, init_default_scope
@@ -23,7 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
-from tests.engine.processes import CONTEXT
+from tests.engine.processes import join, start
 from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 pytestmark = [
@@ -32,26 +30,8 @@ pytestmark = [
 ]
 
 
-def _start(ranks, target, *args):
-    method = CONTEXT.get_start_method()
-    mp.start_processes(target, args=(ranks, *args), nprocs=ranks, start_method=method)
-
-
-def _join(rank, ranks, port):
-    """Make this process one of several, before the Runner, which would look for GPUs."""
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(ranks),
-    )
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
-
-
 def _train(rank, ranks, port, file, results):
-    _join(rank, ranks, port)
+    join(rank, ranks, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     drawn, initial = [], {}
     call_hook = runner.call_hook
@@ -74,7 +54,7 @@ def _train(rank, ranks, port, file, results):
 
 
 def _benchmark(rank, ranks, port, file, results, stop_at):
-    _join(rank, ranks, port)
+    join(rank, ranks, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     step, calls = runner.model.module.test_step, []
 
@@ -93,7 +73,7 @@ def _benchmark(rank, ranks, port, file, results, stop_at):
 
 def _start_differently(rank, ranks, port, file, results):
     """Two ranks, of which one differs in each of several ways; every attempt must be refused."""
-    _join(rank, ranks, port)
+    join(rank, ranks, port)
     same = Config.fromfile(file)
     differences = [
         lambda cfg: cfg.custom_hooks[1].update(seed=5),
@@ -119,7 +99,7 @@ def _start_differently(rank, ranks, port, file, results):
 
 def _compare_gradients(rank, ranks, port, results):
     """Of all stitches, over all ranks, with those of one process on the joined batch."""
-    _join(rank, ranks, port)
+    join(rank, ranks, port)
     config, size = _without_norm(), 2 * ranks
     torch.manual_seed(1)
     images, labels = torch.randn(size, 3, 32, 32), torch.randint(12, (size, 1, 32, 32))
@@ -169,7 +149,7 @@ def _built(config):
 
 def _lose_a_rank(rank, ranks, port, file, results):
     """Rank 1 dies in its second iteration; what rank 0 says of it is kept."""
-    _join(rank, ranks, port)
+    join(rank, ranks, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     call_hook = runner.call_hook
 
@@ -189,33 +169,10 @@ def _lose_a_rank(rank, ranks, port, file, results):
     os._exit(0)  # the group has lost a member and cannot be left in order
 
 
-@pytest.fixture
-def port():
-    """One that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def pair_config(config):
-    """The config for two processes without GPUs."""
-    config.launcher = "pytorch"
-    config.find_unused_parameters = True
-    config.model_wrapper_cfg = dict(
-        type="MMDistributedDataParallel",
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=True,
-    )
-    config.env_cfg = dict(dist_cfg=dict(backend="gloo"))
-    return config
-
-
 def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    _start(4, _train, port, str(file), str(tmp_path))
+    start(4, _train, port, str(file), str(tmp_path))
     first, *others = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(4)]
     drawn, initial, final = first
     assert len(drawn) == 4
@@ -250,10 +207,10 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     pair_config.merge_from_dict(dict(work_dir=str(tmp_path / "four"), experiment_name="four"))
     pair_config.dump(tmp_path / "four.py")
     # More ranks than images: the one that is evaluated twice counts once.
-    _start(4, _benchmark, port, str(tmp_path / "four.py"), str(tmp_path), -1)
+    start(4, _benchmark, port, str(tmp_path / "four.py"), str(tmp_path), -1)
     calls = []
     for stop_at in (5, -1):  # in the second of the two images that each rank has
-        _start(2, _benchmark, port, str(file), str(tmp_path), stop_at)
+        start(2, _benchmark, port, str(file), str(tmp_path), stop_at)
         calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
         assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
     assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
@@ -271,7 +228,7 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
 @pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="torch before 2.6 has no FSDP2")
 def test_gradients_are_those_of_the_joined_batch(port, tmp_path):
     """By DistributedDataParallel, and by torch's FSDP2, which mmengine does not offer."""
-    _start(2, _compare_gradients, port, str(tmp_path))
+    start(2, _compare_gradients, port, str(tmp_path))
     counts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert counts[0] == counts[1]
     assert len(counts[0]) == 4
@@ -282,7 +239,7 @@ def test_a_rank_that_dies_ends_the_other_with_a_message(pair_config, port, tmp_p
     pair_config.train_cfg.update(max_iters=50, val_interval=100)
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    _start(2, _lose_a_rank, port, str(file), str(tmp_path))
+    start(2, _lose_a_rank, port, str(file), str(tmp_path))
     said, seconds = json.loads((tmp_path / "said.json").read_text())
     assert "Connection closed by peer" in said or "Connection reset by peer" in said
     assert seconds < 60
@@ -294,7 +251,7 @@ def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, po
     pair_config.val_cfg.stitches = [0]
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    _start(2, _start_differently, port, str(file), str(tmp_path))
+    start(2, _start_differently, port, str(file), str(tmp_path))
     said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     kind = "FLOPsConstrainedSamplingHook"
