@@ -21,11 +21,13 @@ OF_WHOLE_RUNS = {
     "engine/test_config_checks.py",
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
+    "engine/test_guarded_ranks.py",
     "engine/test_runs.py",
     "tools/test_round_trip.py",
 }
 OF_A_CONCEPT = {  # that crosses modules
     "deploy/test_eva.py",
+    "deploy/test_extraction_properties.py",
     "models/test_anchor_docs.py",
     "models/test_elastic.py",
     "models/test_real_weights.py",
