@@ -37,13 +37,13 @@ def supernets(draw):
 def test_an_extraction_gives_what_the_supernet_gives(chosen):
     depths, out_indices, read, options, draw = chosen
     backbone = tiny_backbone(depths, out_indices, **options)
-    for anchor, width in zip(backbone["anchors"], (8, 12), strict=True):
+    for anchor, width in zip(backbone["anchors"], (8, 16), strict=True):
         anchor["embed_dim"] = width
     config = Config(
         dict(
             custom_imports=dict(imports=["mmsn"]),
             default_scope="mmseg",
-            model=tiny_segmentor(backbone, tiny_head(5, in_index=read, in_channels=12)),
+            model=tiny_segmentor(backbone, tiny_head(5, in_index=read, in_channels=16)),
         )
     )
     init_default_scope("mmseg")
