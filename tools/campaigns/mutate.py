@@ -131,6 +131,8 @@ def survives(mutant: Mutant | None, tests: list[str], limit: float) -> bool:
             os.dup2(quiet, 2)
             if mutant is not None:
                 _install(mutant)
+            if not all(name.startswith("tests/stitching") for name in tests):
+                del sys.modules["mmsn"]  # the whole package, with its __init__
             import pytest
 
             options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:randomly"]
@@ -174,7 +176,7 @@ def _import_the_stack() -> None:
     importlib.import_module("mmsn.compat").prepare()
     for name in ("hypothesis", "pytest", "timm.models", "mmseg.apis", "scipy.io", "torch"):
         importlib.import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mmsn"]:
+    for name in [name for name in sys.modules if name.startswith("mmsn.")]:
         del sys.modules[name]
     sys.modules["torch"].set_num_threads(1)  # a process with threads must not be forked
 
