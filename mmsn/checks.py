@@ -1,10 +1,10 @@
 """Mistakes in the config of a stitched segmentor, found before any weights are loaded.
 
-Each is one line with key, value and fix. Errors are what cannot work or cannot be meant; warnings
-are what works and is rarely meant. ``mmsn.running`` checks before it makes a Runner, and the hooks
-of ``mmsn`` check when any other Runner starts.
+Each is one line with key, value and fix. Errors are settings that cannot work or cannot be
+intended; warnings are settings that work but are rarely intended. ``mmsn.running`` checks before it
+makes a Runner, and the hooks of ``mmsn`` check when any other Runner starts.
 
-Left out on purpose: what a Runner, a dataset or the backbone says well enough itself.
+Left out on purpose: what a Runner, a dataset or the backbone reports well enough itself.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _widths(model: Any) -> Iterator[str]:
             )
         given = neck.get("out_channels", neck.get("embed_dim"))
         if not isinstance(given, int):
-            return  # a neck of somebody's own: what it gives is unknown
+            return  # a custom neck: its output is unknown
         width, giver = given, f"the neck ({kind})"
         levels = neck.get("num_outs", neck.get("scales", neck.get("rescales", taken)))
         count = levels if isinstance(levels, int) else len(levels or range(count))
@@ -305,7 +305,7 @@ def _hooks(config: Config, model: Any, hooks: Sequence[Any]) -> Iterator[str]:
             f"custom_hooks has no mmsn.{INIT}, so stitching layers would stay random: add "
             f"dict(type='mmsn.{INIT}')"
         )
-    # A hook of somebody's own may draw stitches as well.
+    # A custom hook may draw stitches as well.
     if SAMPLING not in names and all(ancestors for ancestors in known):
         yield (
             f"custom_hooks has no mmsn.{SAMPLING}, so every iteration would train one stitch: add "

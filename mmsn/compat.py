@@ -78,7 +78,7 @@ _STACK = (
         {
             "mmcv": ("2.0.1", "3.0"),
             "mmcv-lite": ("2.0.1", "3.0"),
-            "mmcv-full": ("2.0.1", "3.0"),  # 1.x only: always told to go
+            "mmcv-full": ("2.0.1", "3.0"),  # 1.x only, which is never supported
             "onedl-mmcv": ("2.3.0", "3.0"),
         },
     ),
@@ -128,7 +128,7 @@ def _version_in_source(module: str) -> str | None:
 
 
 def _package_directory(module: str) -> Path | None:
-    """Where a top-level package lies, without importing it."""
+    """The folder of a top-level package, without importing it."""
     spec = find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -239,9 +239,9 @@ class _UncompiledOps(ModuleType):
 
         def operator(*args: Any, **kwargs: Any) -> NoReturn:
             raise RuntimeError(
-                f'mmcv operator "{name}" is compiled code, which mmcv-lite has not; fix: choose a '
-                f"head or loss without it, or build mmcv: pip uninstall -y mmcv-lite && pip "
-                f'install "setuptools<81" && pip install --no-build-isolation mmcv==2.1.0'
+                f'mmcv operator "{name}" is compiled code, which mmcv-lite does not have; fix: '
+                f"choose a head or loss without it, or build mmcv: pip uninstall -y mmcv-lite && "
+                f'pip install "setuptools<81" && pip install --no-build-isolation mmcv==2.1.0'
             )
 
         operator.__name__ = name
@@ -346,7 +346,7 @@ def prepare() -> None:
     """Check the stack and apply every shim that it needs; the order matters.
 
     Raises:
-        StackProblem: when packages are missing, doubled, too old or too new.
+        StackProblem: when packages are missing, installed twice, too old or too new.
     """
     installed = installed_versions()
     problem = stack_problem(installed)

@@ -1,4 +1,4 @@
-"""The one kind of error that means: what was asked for can be mended by the person who asked.
+"""Errors that the user can correct.
 
 Commands print a ``UserError`` as one line and exit with status 2; every other exception is a bug
 or a fault of the machine, and keeps its traceback. So code that detects a wrong value raises
@@ -16,3 +16,11 @@ class UserError(ValueError):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(" ".join(str(message).splitlines()))
+
+
+class MissingFile(UserError, FileNotFoundError):
+    """A file or folder that was asked for and does not exist.
+
+    Raised where the code looks for a path that a user gave. A plain ``FileNotFoundError`` comes
+    from a path that the code made itself, which is a bug.
+    """

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and telling them apart by content.
+"""Writing files whole or not at all, and hashing their content.
 
 A file that is written through here has, at any moment and after any kill, either its old content
 or all of its new content. Reading formats is left to those who know the format.
@@ -26,8 +26,8 @@ def whole_file(path: str | Path, sync: bool = True) -> Iterator[Path]:
     The temporary name is unique, so two processes may write the same file: the last one wins. It
     keeps the suffix, because writers choose formats by it. With ``sync``, content reaches the disk
     before the name does (``fsync``), so a power cut leaves no empty file either; that takes up to
-    tens of milliseconds, so files that come by the thousand and can be made again do without. If
-    the block raises, the temporary file is removed and ``path`` stays as it was.
+    tens of milliseconds, so it is off for files that are written by the thousand and can be made
+    again. If the block raises, the temporary file is removed and ``path`` stays as it was.
 
     Raises:
         UserError: the disk is full.

@@ -19,7 +19,7 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.state_dict import (
     TRUST,
     read_checkpoint,
@@ -36,7 +36,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     """A local checkpoint as mmengine's own loader gives it, read as data."""
     path = Path(filename).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {str(path)!r} does not exist")
+        raise MissingFile(f"checkpoint {str(path)!r} does not exist")
     checkpoint = read_pickle(path, map_location)
     if not isinstance(checkpoint, dict):
         raise UserError(f"checkpoint {str(path)!r} holds no named tensors")

@@ -8,6 +8,7 @@ Runner calls is in ``mmsn.engine``.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import time
@@ -20,9 +21,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from rich.console import Console
 
@@ -40,9 +39,13 @@ from mmsn.evaluation import (
 from mmsn.evaluation.baseline import constant_depth, most_frequent_class
 from mmsn.files import write_text
 from mmsn.models import read_config
+from mmsn.running import QuietRunner
 
+COST_HOOK = "mmsn.TrainingCostHook"
 # Keys of a network with a single anchor, as this package saves it.
 ANCHOR_PREFIX = "backbone.anchors.0."
+# What a step is named that trains an anchor again, for longer.
+EQUAL = "_equal-compute"
 HEADS = {"decode_head", "depth_head"}
 
 
@@ -59,12 +62,11 @@ class Step:
         return cls(Path(path).stem, read_config(path))
 
 
-class ShortRunner(Runner):
+class StepRunner(QuietRunner):
     """A run among several.
 
-    Modifications of ``Runner``: the console shows one-line messages only. Dumped configs, tables
-    per class and options per parameter are in the log file alone. Curves of the training are in
-    the folder of the step.
+    Modifications of ``QuietRunner``: the console shows one-line messages only; tables are in the
+    log file alone. Curves of the training are in the folder of the step.
     """
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
@@ -73,25 +75,18 @@ class ShortRunner(Runner):
             visualizer = dict(visualizer, name=self._experiment_name)
         return super().build_visualizer(visualizer)
 
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """The usual logger, its console handlers filtered."""
-        logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(_is_short)
-        return logger
-
-
-def _is_short(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "\n" not in message and not message.startswith(("paramwise_options", "backbone."))
+    @staticmethod
+    def is_shown(record: logging.LogRecord) -> bool:
+        """Is this a message for the console?"""
+        return QuietRunner.is_shown(record) and "\n" not in record.getMessage()
 
 
 def train_and_test(step: Step, folder: Path) -> ParetoReport:
     """Train a step to its end, or continue it, and evaluate the stitches its ``test_cfg`` names."""
-    report, config = folder / "pareto.json", step.config
+    report, config = folder / "pareto.json", copy.deepcopy(step.config)
     _check(step)
     examine(config, training=True).refuse()
+    # Of the config as given: paths of this run are set in it below.
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
     if mark.is_file() and mark.read_bytes() != identity.encode():
@@ -99,6 +94,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
             f"step {step.name} was started with another config in {folder}: give another work "
             "dir, or delete that folder to start again"
         )
+    # Before the first checkpoint, so that no state exists without it.
     write_text(mark, identity)
     if report.is_file():
         return ParetoReport.load(report)
@@ -108,9 +104,9 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
         latest = latest_checkpoint(folder)
         config.resume = latest is not None
         config.load_from = latest or config.get("load_from")
-        ShortRunner.from_cfg(config).train()
+        StepRunner.from_cfg(config).train()
     config.resume, config.load_from = False, str(final)
-    ShortRunner.from_cfg(config).test()
+    StepRunner.from_cfg(config).test()
     return ParetoReport.load(report)
 
 
@@ -152,19 +148,28 @@ def stitch_from_anchors(
     stitched: Step,
     work_dir: str | Path,
     probes: Sequence[Step] = (),
+    equal_compute: bool = False,
 ) -> ParetoReport:
     """Train, stitch and evaluate; writes ``pareto.json`` and ``pareto.png``, and prints a table.
 
     The stitched network starts from the trained anchors, and its heads from the last anchor's.
+    Its report counts their trainings as well, where all steps have a `mmsn.TrainingCostHook`.
 
     Args:
         anchors: the anchors' own trainings, smallest to largest, as many as ``stitched`` has.
         stitched: the training of the stitched network.
         work_dir: each step gets a folder in it.
         probes: further trainings to compare with, for example linear probes.
+        equal_compute: in the end, train each anchor alone from scratch for as many
+            multiply-accumulates as the stitched network took with its anchors, and compare with
+            those instead of the anchors that it started from. Three times the work for a pair.
 
     Returns:
         The stitched network's report.
+
+    Raises:
+        UserError: steps that share a name; another number of anchors; ``equal_compute`` where a
+            step has no `mmsn.TrainingCostHook`.
     """
     names = [step.name for step in (*probes, *anchors, stitched)]
     if len(set(names)) < len(names):
@@ -172,35 +177,58 @@ def stitch_from_anchors(
     wanted = len(stitched.config.model.backbone.anchors)
     if len(anchors) != wanted:
         raise UserError(f"{stitched.name} stitches {wanted} anchors, but {len(anchors)} are given")
+    uncounted = [step.name for step in (*anchors, stitched) if _cost_hook(step) is None]
+    if equal_compute and uncounted:
+        raise UserError(
+            f"equal compute is not known for {', '.join(uncounted)}: add "
+            f'dict(type="{COST_HOOK}") to custom_hooks'
+        )
     work_dir, console, start = Path(work_dir), Console(), time.monotonic()
-    steps = [*probes, *anchors, stitched]
+    count = len(probes) + len(anchors) * (1 + equal_compute) + 1
+    reports: dict[str, ParetoReport] = {}
 
     def run(step: Step) -> ParetoReport:
         minutes = (time.monotonic() - start) / 60
-        number = steps.index(step) + 1
-        console.rule(f"step {number} of {len(steps)}: {step.name} (after {minutes:.1f} min)")
-        return train_and_test(step, work_dir / step.name)
+        console.rule(f"step {len(reports) + 1} of {count}: {step.name} (after {minutes:.1f} min)")
+        reports[step.name] = train_and_test(step, work_dir / step.name)
+        return reports[step.name]
 
-    others = {step.name: run(step) for step in (*probes, *anchors)}
+    for step in (*probes, *anchors):
+        run(step)
     backbone = stitched.config.model.backbone
     for spec, step in zip(backbone.anchors, anchors, strict=True):
         final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
+        # Not the published weights, but those of the trainings above.
         spec.pretrained = False
         spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
     for head in HEADS & stitched.config.model.keys():
         stitched.config.model[head].init_cfg = dict(
             type="Pretrained", checkpoint=backbone.anchors[-1].checkpoint, prefix=f"{head}."
         )
+    if not uncounted:
+        costs = [reports[step.name].training for step in anchors]
+        _cost_hook(stitched).update(
+            before_macs=sum(cost.train_macs or 0 for cost in costs if cost),
+            before_images=sum(cost.images_seen or 0 for cost in costs if cost),
+        )
     report = run(stitched)
+    if equal_compute:
+        for step in anchors:
+            run(_lengthened(step, _macs(report) / _macs(reports[step.name])))
 
     metric = report.default_metric()
     floors = floors_of(stitched.config)
-    alone = {
-        step.name: (others[step.name].stitches[0].macs / 1e9, _value(others[step.name], metric))
-        for step in anchors
-    }
+    alone = {}
+    for step in anchors:
+        mine = reports[f"{step.name}{EQUAL}" if equal_compute else step.name]
+        name = step.name
+        if not uncounted:
+            name += f", {_macs(mine) / _macs(report):.0%} of the training compute"
+        alone[name] = (mine.stitches[0].macs / 1e9, _value(mine, metric))
+    # A floor may lack the metric, as that of depth lacks mIoU.
     levels = [(name, values[metric]) for name, values in floors.items() if metric in values]
-    levels += [(step.name, _value(others[step.name], metric)) for step in probes]
+    levels += [(step.name, _value(reports[step.name], metric)) for step in probes]
+    # Also at the top, where it is found without the step's name.
     report.save(work_dir / "pareto.json")
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
 
@@ -212,6 +240,30 @@ def stitch_from_anchors(
         print(f"to compare with: {name}: {metric} {shown(value)}")
     print(f"the curve: {work_dir / 'pareto.png'}; {(time.monotonic() - start) / 60:.1f} minutes")
     return report
+
+
+def _cost_hook(step: Step) -> Any:
+    """The config of the step's `mmsn.TrainingCostHook`, or None."""
+    hooks = step.config.get("custom_hooks") or []
+    return next((hook for hook in hooks if hook["type"] == COST_HOOK), None)
+
+
+def _macs(report: ParetoReport) -> int:
+    """What the weights cost to train; the step had the hook that counts it."""
+    if report.training is None or report.training.train_macs is None:
+        raise UserError(f"{report.title} does not state its training compute: train it again")
+    return report.training.train_macs
+
+
+def _lengthened(step: Step, factor: float) -> Step:
+    """The same training, ``factor`` times as long: schedules that end with it are stretched."""
+    config = copy.deepcopy(step.config)
+    old = config.train_cfg.max_iters
+    config.train_cfg.max_iters = round(old * factor)
+    for scheduler in config.param_scheduler:
+        if scheduler.get("end") == old:
+            scheduler.end = config.train_cfg.max_iters
+    return Step(step.name + EQUAL, config)
 
 
 def _value(report: ParetoReport, metric: str) -> float:

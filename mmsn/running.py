@@ -12,8 +12,10 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mmsn.checks import examine, warn
+from mmsn.errors import MissingFile
 
 # How messages begin, apart from white space, that fill screens before the first iteration.
 LONG = (
@@ -23,8 +25,8 @@ LONG = (
     "Name of parameter - Initialization information",
     "paramwise_options",
 )
-# What mmengine warns of, though nothing can be done about it: weights that are frozen on purpose,
-# its own old names, and metrics without a prefix.
+# Warnings of mmengine that need no action: weights that are frozen on purpose, its own old names,
+# and metrics without a prefix.
 POINTLESS = (
     "is skipped since its requires_grad=False",
     '"FileClient" will be deprecated',
@@ -47,10 +49,11 @@ def make_runner(config: Config, training: bool) -> Runner:
 
 
 class QuietRunner(Runner):
-    """mmengine's Runner.
+    """mmengine's Runner with a short console, and with one line for a missing dataset.
 
     Modifications of ``Runner``: environment, config, list of hooks, options of parameters and
-    warnings that nobody can act on go to the log file alone.
+    warnings without a remedy go to the log file alone; a folder that a dataset does not find is a
+    ``UserError``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -58,11 +61,29 @@ class QuietRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(matters)
+                handler.addFilter(self.is_shown)
         return logger
 
+    @staticmethod
+    def is_shown(record: logging.LogRecord) -> bool:
+        """Is this a message for the console?"""
+        message = record.getMessage().lstrip()
+        return not message.startswith(LONG) and not any(part in message for part in POINTLESS)
 
-def matters(record: logging.LogRecord) -> bool:
-    """Is this a message for the console?"""
-    message = record.getMessage().lstrip()
-    return not message.startswith(LONG) and not any(part in message for part in POINTLESS)
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """The usual loader.
+
+        Raises:
+            MissingFile: a file or folder of the dataset does not exist.
+        """
+        try:
+            return Runner.build_dataloader(dataloader, *args, **kwargs)
+        except MissingFile:
+            raise  # of a dataset of this package, which says how to make it
+        except FileNotFoundError as error:
+            # Only data is looked for here, so the path comes from the config.
+            raise MissingFile(
+                f"dataset: {error.filename or error} does not exist: make the dataset, or set "
+                "data_root"
+            ) from error

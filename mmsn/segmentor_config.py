@@ -110,7 +110,7 @@ class AnchorFacts:
     """What other parts of a config depend on.
 
     ``mean`` and ``std`` are those of timm's published weights, for values of 0 to 255; None where
-    the weights are somebody's own.
+    the weights are custom.
     """
 
     name: str
@@ -161,7 +161,7 @@ def scaled(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def is_close(first: Any, second: Any) -> bool:
-    """Are these the same mean or the same standard deviation, as far as people write them out?"""
+    """Are these the same mean or the same standard deviation, as far as configs write them out?"""
     if first is None or second is None:
         return first is second
     if len(first) != len(second):

@@ -1,11 +1,11 @@
 """Reading weights from disk. Files are data: safetensors, or ``torch.load(weights_only=True)``.
 
 A file that asks for code is refused. ``MMSN_TRUST_CHECKPOINTS=1`` in the environment loads it
-nevertheless, code and all: for old files from a source one trusts.
+anyway, including code: for old files from a trusted source.
 
 Damage is found by checksums. A ``.pth`` has one per tensor, which torch ignores and this module
 checks; the format of ``.safetensors`` has none, so ``write_checkpoint`` adds one, and files of
-others are taken as they are. ``mmsn.loaders`` makes mmengine read this way.
+other programs are not checked. ``mmsn.loaders`` makes mmengine read this way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 
 TRUST = "MMSN_TRUST_CHECKPOINTS"
@@ -43,7 +43,7 @@ def read_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
         prefix: only keys that start so are returned, without it.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file that holds more than data or no tensors, or no key with the prefix.
     """
     tensors, _ = read_checkpoint(path)
@@ -60,12 +60,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     """Read named tensors, and the classes and palette that mmengine saves as ``dataset_meta``.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file that holds more than data, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFile(
             f"checkpoint {str(path)!r} does not exist: give a local .safetensors, .pth or .pt file"
         )
     content: Any
@@ -110,7 +110,7 @@ def write_pickle(path: Path, content: Any) -> None:
 
 
 def trusts_checkpoints() -> bool:
-    """Whether the user has switched the protection against code in checkpoints off."""
+    """Whether the user has disabled the protection against code in checkpoints."""
     return os.environ.get(TRUST, "").strip().lower() in ("1", "true", "yes", "on")
 
 
@@ -152,13 +152,13 @@ def find_damage(path: Path) -> str | None:
         start = file.read(4)
     if not start:
         return "it is empty"
-    if start != b"PK\x03\x04":  # an old pickle, or no checkpoint: loading it tells
+    if start != b"PK\x03\x04":  # an old pickle, or not a checkpoint: loading it decides
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch reads tensors without a look at these checksums, and so takes flipped bits
+            # torch ignores these checksums, and so accepts flipped bits
             broken = archive.testzip()
-    except Exception as error:  # bytes that pretend to be an archive raise many kinds
+    except Exception as error:  # damaged archives raise many kinds of exceptions
         return f"its end or its index is missing: {error}"
     return None if broken is None else f"the checksum of {broken!r} does not fit"
 

@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-MARK = "_run_args.py"  # tells our folder from any other that is called "tools"
+MARK = "_run_args.py"  # distinguishes our folder from any other that is called "tools"
 
 
 def tools_folder() -> Path:

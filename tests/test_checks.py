@@ -158,7 +158,7 @@ class SomebodysHook(Hook):
     """May draw stitches in a way of its own."""
 
 
-def test_a_hook_of_somebody_s_own_may_draw_stitches(good):
+def test_a_custom_hook_may_draw_stitches(good):
     good.custom_hooks = [good.custom_hooks[0], dict(type="mmengine.SomebodysHook")]
     assert errors(good) == []
 

@@ -192,7 +192,7 @@ def test_a_checkpoint_gets_no_other_attribute(tmp_path: Path, request_: _Asks) -
 
 
 def test_the_import_is_quiet() -> None:
-    """Also for what mmcv and mmseg warn of, which nobody who uses mmsn needs."""
+    """Also for what mmcv and mmseg warn of, which users of mmsn do not need."""
     done = subprocess.run(
         [sys.executable, "-c", "import mmsn; print('done')"], capture_output=True, text=True
     )

@@ -1,7 +1,8 @@
-"""README and docs are true: their commands parse, their snippets run, what they cite exists.
+"""README and docs are true: their commands parse, and what they cite exists.
 
-Commands are not run, only given to the parsers of the tools that they name. What a page shows of
-the output, and figures that were measured, are not checked here.
+Commands are not run, only given to the parsers of the tools that they name. Snippets run in
+``test_snippets.py``. What a page shows of the output, and figures that were measured, are not
+checked.
 """
 
 import argparse
@@ -14,16 +15,11 @@ import shlex
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from mmengine.config import Config
 from mmengine.registry import root
-from mmseg.registry import MODELS as MMSEG_MODELS
 
+import mmsn_cli
 from tests.conftest import ROOT
-from tests.deploy.tiny import tiny_config, tiny_model, tiny_report
-from tests.tiny import tiny_anchor
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 LEAVES = {p.name for p in ROOT.glob("configs/*/*.py")}
@@ -129,8 +125,10 @@ def check_command(words, parse):
         case ["mim", "run", "mmsn", tool, *rest] | ["mmsn" | "-m", tool, *rest]:
             if words[0] == "-m":  # torchrun -m mmsn_cli TOOL
                 tool, rest = rest[0], rest[1:]
-            assert (ROOT / f"tools/{tool}.py").exists(), f"there is no tool {tool}"
-            parse([f"tools/{tool}.py", *rest])
+            known = mmsn_cli.commands(ROOT / "tools")
+            name = tool.replace("_", "-") if words[0] == "mim" else tool
+            assert name in known, f"there is no tool {tool}"
+            parse([str(known[name].relative_to(ROOT)), *rest])
         case ["pip", "install", *requirements]:
             for requirement in requirements:
                 check_extras(requirement)
@@ -215,71 +213,6 @@ def is_registered(kind):
     registries = [getattr(root, name) for name in dir(root) if name.isupper()]
     scoped = kind if "." in kind else f"mmseg.{kind}"
     return any(r.get(scoped) is not None for r in registries if hasattr(r, "get"))
-
-
-@pytest.fixture
-def names(tmp_path, monkeypatch):
-    """What the snippets may use without making it, in a folder that holds the files they read."""
-
-    def make(**backbone):
-        monkeypatch.chdir(tmp_path)
-        model = tiny_model(**backbone)
-        tiny_config(**backbone).dump("c.py")
-        state = dict(state_dict=model.state_dict(), meta=dict(dataset_meta=model.dataset_meta))
-        torch.save(state, "k.pth")
-        tiny_report(model, {i: float(i) for i in model.backbone.space.ids}).save("pareto.json")
-        image = np.zeros((40, 48, 3), np.uint8)
-        return dict(config="c.py", checkpoint="k.pth", report="pareto.json", image=image)
-
-    return make
-
-
-def test_the_first_snippet_of_the_readme_runs(names):
-    # the depths of DeiT-3 S and L, so that there are 134 stitches
-    program = fenced(ROOT / "README.md", "python")[1]
-    variables = names(anchors=[tiny_anchor(16, 12), tiny_anchor(24, 24)], out_indices=(11, 23))
-    exec(program, variables)
-    model, menu = variables["model"], variables["menu"]
-    assert len(model.backbone.space) == 134
-    costs = menu.macs.values()
-    chosen = menu.macs[model.backbone.stitch.id]
-    assert chosen == max(macs for macs in costs if macs <= 0.3 * max(costs))
-    assert variables["result"].pred_sem_seg.data.shape[-2:] == (40, 48)
-
-
-def test_the_readme_s_lines_for_a_project_build_a_backbone(tmp_path):
-    (block,) = [b for b in fenced(ROOT / "README.md", "python") if "StitchInitHook" in b]
-    (tmp_path / "c.py").write_text(block)
-    backbone = Config.fromfile(tmp_path / "c.py").model.backbone
-    del backbone._delete_  # this config has no base
-    for anchor in backbone.anchors:
-        assert anchor.pop("pretrained")  # nothing is downloaded here
-    with torch.device("meta"):
-        built = MMSEG_MODELS.build(backbone)
-    assert len(built.space) == 134
-
-
-def test_the_snippets_of_runtime_run(names, capsys):
-    variables = names()
-    snippets = fenced(ROOT / "docs/runtime.md", "python")
-    assert len(snippets) == 5
-    for snippet in snippets:
-        exec(snippet, variables)
-    out = capsys.readouterr().out
-    assert "largest that fits 60%" in out
-    assert "largest that fits" in out.splitlines()[-1]
-    assert len(variables["results"]) == 3
-    assert variables["controller"].stitch in (0, 1, 4)
-
-
-def test_the_depth_head_of_the_page_regresses_meters():
-    (snippet,) = fenced(ROOT / "docs/depth-models.md", "python")
-    exec(snippet, {})
-    options = dict(in_channels=[8, 8], in_index=[0, 1], channels=4, norm_cfg=dict(type="BN"))
-    head = MMSEG_MODELS.build(dict(type="mmsn.SegformerDepthHead", **options))
-    meters = head.eval()([torch.randn(1, 8, 4, 4) * 100] * 2)
-    assert meters.shape == (1, 1, 4, 4)
-    assert 1e-3 <= meters.min() <= meters.max() <= 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)

@@ -1,5 +1,13 @@
-"""tests/ mirrors mmsn/ and tools/, with a short list of exceptions; and sections of CHANGELOG."""
+"""The shape of the repository: imports point down, tests mirror modules, CHANGELOG has sections.
 
+``tests/`` mirrors ``mmsn/`` and ``tools/``, with a short list of exceptions. Imports follow the
+order of the list in CONTRIBUTING.md.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +19,7 @@ OF_THE_REPOSITORY = {
     "test_docs.py",
     "test_import.py",
     "test_layout.py",
+    "test_snippets.py",
     "tools/test_arguments.py",  # the flags of all commands
     "tools/test_packaging.py",
     "tools/test_cli.py",  # mmsn_cli
@@ -71,8 +80,64 @@ def test_the_list_names_files_that_exist(name: str) -> None:
     assert (ROOT / "tests" / name).is_file()
 
 
+def layout() -> list[str]:
+    """Rooms and modules of ``mmsn``, from the top to the bottom of CONTRIBUTING's list."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.search(r"^mmsn/\n((?:  .*\n)+)", text, re.MULTILINE)
+    assert listed is not None
+    return [re.split(r"/|\.py", line.strip())[0] for line in listed[1].splitlines()]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of ``mmsn`` that a file imports anywhere, except for annotations alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mmsn":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else str(node.module)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "mmsn")
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {dotted(path): path for path in (ROOT / "mmsn").rglob("*.py")}
+
+
+def test_the_layout_lists_what_there_is() -> None:
+    there = {name.split(".")[1] for name in MODULES if "." in name}
+    assert sorted(layout()) == sorted(there)
+
+
+def test_imports_point_down() -> None:
+    height = {room: -place for place, room in enumerate(layout())}
+    wrong = []
+    for name, path in MODULES.items():
+        if name != "mmsn":
+            room = name.split(".")[1]
+            others = {other.split(".")[1] for other in imports(path) if other != "mmsn"} - {room}
+            wrong += [f"{name} -> {other}" for other in others if height[other] > height[room]]
+    assert wrong == []
+
+
+def test_no_imports_form_a_circle() -> None:
+    graph = {name: set(imports(path)) - {name} for name, path in MODULES.items()}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_the_method_needs_no_openmmlab() -> None:
+    for path in (ROOT / "mmsn" / "stitching").glob("*.py"):
+        assert not re.search(r"^(?:import|from) mm(?!sn\b)", path.read_text(), re.MULTILINE)
+
+
 def test_each_section_of_the_changelog_stands_once() -> None:
-    """Merges like to double them, and to leave bullets under the wrong one."""
+    """Merges may double them, or leave bullets under the wrong one."""
     lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     headings = [line for line in lines if line.startswith("#")]
     unreleased = headings[headings.index("## Unreleased") + 1 :]

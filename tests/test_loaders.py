@@ -1,4 +1,4 @@
-"""Checkpoints are data, whichever door of mmengine they come through."""
+"""Checkpoints are data, whichever way of mmengine loads them."""
 
 import os
 import urllib.request

@@ -21,20 +21,24 @@ from tests.evaluation.conftest import depth_config  # noqa: F401
 def steps(config):  # noqa: F811
     """Two anchors and the stitched network, of two iterations each."""
 
+    config.train_cfg.val_interval = 100  # tests of steps are enough
+
     def alone(index, name):
         mine = copy.deepcopy(config)
         mine.model.backbone.anchors = [config.model.backbone.anchors[index]]
         mine.model.backbone.out_indices = (0, 1) if index == 0 else (1, 3)
         mine.model.decode_head.in_channels = (16, 24)[index]
-        mine.custom_hooks = []
+        mine.custom_hooks = [dict(type="mmsn.TrainingCostHook")]
         mine.train_cfg.max_iters = 2
         return recipe.Step(name, mine)
 
     stitched = copy.deepcopy(config)
     stitched.train_cfg.max_iters = 2
+    stitched.custom_hooks.append(dict(type="mmsn.TrainingCostHook"))
     return [alone(0, "small"), alone(1, "large")], recipe.Step("stitched", stitched)
 
 
+@pytest.mark.slow
 def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tmp_path, capsys):
     anchors, stitched = steps
     stitched.config.optim_wrapper.optimizer.lr = 0.0
@@ -65,7 +69,7 @@ def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tm
     assert loaded.model_dump_json() == report.model_dump_json()  # NaN differs from itself
     assert (tmp_path / "pareto.png").stat().st_size > 10_000
     out = capsys.readouterr().out
-    assert re.search(r"trained alone: large: mIoU \d+\.\d+ at", out)
+    assert re.search(r"trained alone: large, \d\d% of the training compute: mIoU \d+\.\d+ at", out)
     assert re.search(r"to compare with: most frequent class: mIoU \d+\.\d+", out)
 
 
@@ -107,7 +111,7 @@ def test_a_step_whose_last_checkpoint_is_damaged_is_not_finished(steps, tmp_path
     (small, _), _ = steps
     small.config.train_cfg.max_iters = 4
     folder = tmp_path / "small"
-    monkeypatch.setattr(recipe.ShortRunner, "test", lambda self: None)
+    monkeypatch.setattr(recipe.StepRunner, "test", lambda self: None)
     untested = r"Pareto report .*pareto\.json could not be read"  # trained, but not tested
     with pytest.raises(UserError, match=untested):
         recipe.train_and_test(copy.deepcopy(small), folder)
@@ -175,3 +179,39 @@ def test_constant_depth_is_the_floor_of_a_depth_config(depth_config):  # noqa: F
     constant = np.concatenate(maps).mean()
     expected = np.mean([np.sqrt(((depth - constant) ** 2).mean()) for depth in maps])
     assert floors["constant depth"]["rmse"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_anchors_are_trained_again_for_what_the_stitched_network_took(steps, tmp_path, capsys):
+    anchors, stitched = steps
+    for step in anchors:
+        step.config.param_scheduler = [
+            dict(type="LinearLR", start_factor=0.5, by_epoch=False, begin=0, end=1),
+            dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=1, end=2),
+        ]
+    report = recipe.stitch_from_anchors(anchors, stitched, tmp_path, equal_compute=True)
+    total = report.training.train_macs
+    alone = [ParetoReport.load(tmp_path / step.name / "pareto.json") for step in anchors]
+    before = sum(r.training.train_macs for r in alone)
+    # Two more iterations of two images, with stitches between the cheapest and the costliest.
+    macs = [r.macs for r in report.stitches]
+    assert before + 12 * min(macs) <= total <= before + 12 * max(macs)
+    assert report.training.images_seen == 3 * 2 * 2
+    for name in ("small", "large"):
+        folder = tmp_path / f"{name}_equal-compute"
+        mine = ParetoReport.load(folder / "pareto.json")
+        step = mine.training.train_macs / int(re.search(r"iter_(\d+)", mine.checkpoint)[1])
+        assert abs(mine.training.train_macs - total) <= step / 2
+        dumped = next(folder.glob("*.py")).read_text()
+        ends = [int(end) for end in re.findall(r"\bend=(\d+)", dumped)]
+        assert ends == [1, int(re.search(r"max_iters=(\d+)", dumped)[1])]
+    # What the second training copies does not name the checkpoint of the first.
+    assert [step.config.get("load_from") for step in anchors] == [None, None]
+    assert "trained alone: small, 1" in capsys.readouterr().out  # 100 % within one iteration
+
+
+def test_equal_compute_needs_the_count(steps, tmp_path):
+    anchors, stitched = steps
+    anchors[0].config.custom_hooks = []
+    with pytest.raises(UserError, match="equal compute is not known for small: add dict"):
+        recipe.stitch_from_anchors(anchors, stitched, tmp_path, equal_compute=True)
+    assert not any(tmp_path.iterdir())

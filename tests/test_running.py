@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from mmsn.running import QuietRunner, make_runner, matters
+from mmsn.errors import MissingFile
+from mmsn.running import QuietRunner, make_runner
 
 
 def record(message):
@@ -24,20 +25,31 @@ def record(message):
     ],
 )
 def test_long_messages_go_to_the_file_alone(message):
-    assert not matters(record(message))
+    assert not QuietRunner.is_shown(record(message))
 
 
 @pytest.mark.parametrize("message", ["Iter(train) [1/2]", "Wrote pareto.json\n| a | b |", "\n+--+"])
 def test_others_reach_the_console(message):
-    assert matters(record(message))
+    assert QuietRunner.is_shown(record(message))
 
 
 def test_only_console_handlers_are_filtered(tmp_path):
     runner = QuietRunner.__new__(QuietRunner)
     runner._experiment_name, runner._log_dir, runner._timestamp = "quiet", str(tmp_path), "1"
     logger = runner.build_logger(log_level="INFO", log_file=str(tmp_path / "1.log"))
-    filtered = {isinstance(h, logging.FileHandler): matters in h.filters for h in logger.handlers}
+    filtered = {
+        isinstance(h, logging.FileHandler): runner.is_shown in h.filters for h in logger.handlers
+    }
     assert filtered == {False: True, True: False}
+
+
+def test_a_missing_folder_of_a_dataset_is_one_line(tmp_path):
+    """mmseg's own datasets leave it to the first ``os.scandir``."""
+    folders = dict(img_path="images/training", seg_map_path="annotations/training")
+    dataset = dict(type="mmseg.ADE20KDataset", data_root=str(tmp_path), data_prefix=folders)
+    loader = dict(dataset=dataset, batch_size=1, sampler=dict(type="DefaultSampler"))
+    with pytest.raises(MissingFile, match=r"images/training does not exist: .* set data_root"):
+        QuietRunner.build_dataloader(loader)
 
 
 def test_the_class_of_the_config_is_taken():
@@ -45,7 +57,7 @@ def test_the_class_of_the_config_is_taken():
     from mmengine.registry import RUNNERS
 
     @RUNNERS.register_module()
-    class SomebodysRunner:
+    class CustomRunner:
         def __init__(self, cfg):
             self.logger, self.model = logging.getLogger("x"), cfg["model"]
 
@@ -53,5 +65,5 @@ def test_the_class_of_the_config_is_taken():
         def from_cfg(cls, cfg):
             return cls(cfg)
 
-    config = Config(dict(runner_type="SomebodysRunner", model=dict(type="X", backbone={})))
-    assert type(make_runner(config, training=False)) is SomebodysRunner
+    config = Config(dict(runner_type="CustomRunner", model=dict(type="X", backbone={})))
+    assert type(make_runner(config, training=False)) is CustomRunner

@@ -125,6 +125,16 @@ def add_report(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--report", metavar="FILE", help=f"pareto.json of a benchmark: {what}")
 
 
+def add_equal_compute(parser: argparse.ArgumentParser) -> None:
+    """``--equal-compute``."""
+    parser.add_argument(
+        "--equal-compute",
+        action="store_true",
+        help="compare with anchors that are trained alone for as many FLOPs as the stitched "
+        "network took with its anchors; about three times the work",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``: a name here, a ``torch.device`` after ``prepare``."""
     parser.add_argument(
@@ -204,9 +214,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest
 def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
     """Run a command and exit with what it returns: the one place where errors become a line.
 
-    What the person at the keyboard can mend is one line on stderr and status 2: a ``UserError``,
-    packages that mmsn's import refuses, a file that is not there, and a full disk. Any other
-    exception is a fault in the program, wherever it was raised, and keeps its traceback.
+    What the user can correct is one line on stderr and status 2: a ``UserError``, packages that
+    mmsn's import refuses, and a full disk. Any other exception is a fault in the program, wherever
+    it was raised, and keeps its traceback.
 
     Args:
         main: the command.
@@ -219,18 +229,17 @@ def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
         print(f"stopped{hint}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        if not isinstance(error, _mendable()) and getattr(error, "errno", None) not in FULL:
+        if not isinstance(error, _user_errors()) and getattr(error, "errno", None) not in FULL:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(code)
 
 
-def _mendable() -> tuple[type[Exception], ...]:
+def _user_errors() -> tuple[type[Exception], ...]:
     # Looked up among what is imported: help and completion must not import mmsn, and where its
     # import failed these are the modules that got as far.
     names = (("mmsn.errors", "UserError"), ("mmsn.compat", "StackProblem"))
-    return (
-        FileNotFoundError,
-        *(getattr(sys.modules[module], name) for module, name in names if module in sys.modules),
+    return tuple(
+        getattr(sys.modules[module], name) for module, name in names if module in sys.modules
     )

@@ -1,4 +1,4 @@
-"""Timing several ways of doing one thing, in turn, so that a busy machine slows all alike."""
+"""Timing several ways of doing one thing, in turn, so that other work slows all of them equally."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Times:
-    """Seconds of each round, by the wall's clock and by the process's own."""
+    """Seconds of each round, by wall clock and process clock."""
 
     wall: list[float] = field(default_factory=list)
     process: list[float] = field(default_factory=list)
@@ -66,10 +66,9 @@ def process_seconds() -> float:
 
 
 def ratio(first: Times, second: Times) -> str:
-    """How many times longer the first takes: the median over rounds and its quartiles.
+    """Ratio of the first to the second time: the median over rounds and its quartiles.
 
-    By process time, which other processes disturb less, where it is there (a GPU's work is not in
-    it).
+    Also by process time, which other processes disturb less; a GPU's work is not in it.
     """
     ratios = [a / b for a, b in zip(first.wall, second.wall, strict=True)]
     used = [a / b for a, b in zip(first.process, second.process, strict=True)]
@@ -81,7 +80,7 @@ def ratio(first: Times, second: Times) -> str:
 
 
 def wait(device: Any) -> None:
-    """Until a GPU has finished."""
+    """Wait until a GPU has finished."""
     if str(device).startswith("cuda"):
         import torch
 
@@ -95,7 +94,7 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def machine(device: Any) -> str:
-    """What a figure was taken on."""
+    """The device, threads and version behind a figure."""
     import torch
 
     if str(device).startswith("cuda"):
@@ -132,7 +131,7 @@ class Parts:
                     delattr(owner, name)
 
     def run(self, function: Callable[[], Any]) -> None:
-        """Call a function; measured as a part of its own, it is what no other part holds."""
+        """Call a function; measured as a part of its own, its time is what no other part holds."""
         function()
 
     def _timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:

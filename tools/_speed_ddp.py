@@ -1,6 +1,6 @@
 """Row of benchmark_speed.py about distributed training: gradients of the drawn stitch alone.
 
-``DistributedDataParallel`` reduces every parameter in every step. It must be told to look for
+``DistributedDataParallel`` reduces every parameter in every step. It needs to be set to look for
 parameters without a gradient, and sends zeros for them. All ranks draw the same stitches, so they
 could agree without looking: here gradients are reduced by hand, after a backward pass without
 communication.
@@ -39,7 +39,7 @@ def _process(rank: int, port: int, args: argparse.Namespace) -> None:
 
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    args.device = "cpu"
+    args.device = torch.device("cpu")
     distributed.init_process_group("gloo", rank=rank, world_size=PROCESSES)
     # Two models: a reducer also counts what its parameters receive outside of its own forward.
     at, other = _training_model(args), _training_model(args)

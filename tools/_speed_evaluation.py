@@ -26,8 +26,6 @@ def evaluation(args: argparse.Namespace) -> None:
     at = Setting(args)
     model, backbone, ids = at.model, at.backbone, at.ids()
     label_size = tuple(args.label_size or at.size)
-    if args.quick and args.label_size:
-        label_size = tuple(side // 2 for side in label_size)
     classes = model.decode_head.num_classes
     batch: dict[str, list[Any]] = dict(inputs=[], data_samples=[])
     for _ in range(args.batch_size):
@@ -174,10 +172,10 @@ def heads(args: argparse.Namespace) -> None:
                 with backbone.use_stitch(stitch, passes):
                     levels = backbone(at.image)
                 wait(at.device)
-                start = process_seconds() if at.device == "cpu" else time.perf_counter()
+                start = process_seconds() if at.device.type == "cpu" else time.perf_counter()
                 out = real(*levels)[0]
                 wait(at.device)
-                now = process_seconds() if at.device == "cpu" else time.perf_counter()
+                now = process_seconds() if at.device.type == "cpu" else time.perf_counter()
                 if time_of is not None:
                     time_of.append(now - start)
                 else:

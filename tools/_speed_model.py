@@ -12,43 +12,41 @@ TIMES = ["", "median, ms", "quartiles, ms", "process, ms"]
 
 
 class Setting:
-    """The model of a config with random weights, and random inputs."""
+    """The model of a config with random weights, and random inputs.
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
+    ``freeze_anchors`` overrides the config's.
+    """
+
+    def __init__(self, args: argparse.Namespace, freeze_anchors: bool | None = None) -> None:
         import torch
-        from mmengine.config import Config
-        from mmengine.registry import DefaultScope
 
-        from mmsn.models import stitched_backbone
-        from mmsn.registry import MODELS
+        from mmsn.models import build, read_config, stitched_backbone
 
         self.args = args
-        self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        spec = Config.fromfile(args.config).model
-        for anchor in spec.backbone.anchors:
-            anchor.pretrained, anchor.checkpoint = False, None
-        with DefaultScope.overwrite_default_scope("mmseg"):
-            model = MODELS.build(spec if "type" in spec else spec.backbone)
-        # SyncBN runs on a GPU alone and is the same as BN in evaluation.
-        from mmengine.model import revert_sync_batchnorm
-
-        self.model = revert_sync_batchnorm(model).to(self.device).eval()
+        self.device = args.device
+        config = read_config(args.config)
+        if freeze_anchors is not None:
+            config.model.get("backbone", config.model).freeze_anchors = freeze_anchors
+        self.model = build(config, self.device)
         self.backbone = stitched_backbone(self.model)
         patch = self.backbone.anchor(0).token_layout.patch_size
         size = args.image_size or self.backbone.img_size
-        if args.quick:
+        if args.quick and not args.image_size:
             size = [max(side // 2 // p * p, p) for side, p in zip(size, patch, strict=True)]
         self.size: tuple[int, int] = (size[0], size[1])
         self.image = torch.randn(args.batch_size, 3, *self.size, device=self.device)
 
     def ids(self, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """Those asked for; else the default, or all."""
-        return tuple(self.args.stitches or default or self.backbone.space.ids)
+        from mmsn.stitching import resolve
+
+        if self.args.stitch is None:
+            return tuple(default or self.backbone.space.ids)
+        return resolve(self.backbone.space, self.backbone.stitch_macs(self.size), self.args.stitch)
 
     def header(self) -> str:
         size = f"{self.args.batch_size} x {self.size[0]}x{self.size[1]}"
-        quick = ", QUICK: half the sides, one round" if self.args.quick else ""
+        quick = ", QUICK: one round, hardly warmed up" if self.args.quick else ""
         rounds = f"{self.args.rounds} rounds{quick}"
         return f"{self.args.config}, {size}, {machine(self.device)}, {rounds}"
 
@@ -80,9 +78,7 @@ class Setting:
         return made
 
     def loss(self, image: Any, samples: list[Any]) -> Any:
-        """What training minimizes; of a backbone alone, a sum over the last level."""
-        if self.model is self.backbone:
-            return maps(self.backbone(image))[-1].square().mean()
+        """What training minimizes."""
         return self.model.parse_losses(self.model.loss(image, samples))[0]
 
     def compare(

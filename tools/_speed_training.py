@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from _speed import interleave, machine, table
@@ -20,7 +21,7 @@ def training(args: argparse.Namespace) -> None:
     if not 1 < len(ids) <= args.batch_size:
         raise UserError(
             f"{len(ids)} stitches in a batch of {args.batch_size} is not allowed: give a "
-            "--batch-size of 2 or more, and at most as many --stitches"
+            "--batch-size of 2 or more, and at most as many stitches in --stitch"
         )
     samples = at.samples(args.batch_size)
     at.model.train()
@@ -117,6 +118,53 @@ def memory(args: argparse.Namespace) -> None:
     print(f"AdamW keeps {2 * total:.3f} MB of moments once every part was drawn")
 
 
+def frozen(args: argparse.Namespace) -> None:
+    """A training step of AdamW with frozen anchors, against one that trains everything."""
+    import torch
+
+    from mmsn.models.tracing import LiveBytes
+
+    ways = {
+        "frozen": Setting(args, freeze_anchors=True),
+        "full": Setting(args, freeze_anchors=False),
+    }
+    at = ways["frozen"]
+    samples = at.samples(args.batch_size)
+    optimizers = {}
+    print(f"{at.header()}, with AdamW")
+    for name, way in ways.items():
+        way.model.train()
+        trained = [p for p in way.model.parameters() if p.requires_grad]
+        optimizers[name] = torch.optim.AdamW(trained, lr=1e-9)
+        print(f"{name}: {sum(p.numel() for p in trained):,} trained parameters")
+    anchors = at.backbone.space.ids[: len(at.backbone.anchors)]
+    kinds = {s.kind: s.id for s in at.backbone.space if s.id not in anchors}
+    for stitch in at.ids((*anchors, *kinds.values())):
+
+        def backward(name: str, stitch: int = stitch) -> None:
+            with ways[name].backbone.use_stitch(stitch):
+                ways[name].loss(at.image, samples).backward()
+
+        def step(name: str) -> None:
+            backward(name)
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+
+        print(f"\nstitch {stitch} ({at.backbone.space[stitch].kind})")
+        at.compare({name: partial(step, name) for name in ways})
+        peaks = {}
+        for name in ways:
+            with LiveBytes() as live:
+                live.add(at.image)
+                backward(name)
+            optimizers[name].zero_grad()
+            peaks[name] = live.peak / 1e6
+        print(
+            f"peak of activations and gradients: {peaks['frozen']:.1f} MB frozen, "
+            f"{peaks['full']:.1f} MB full, ratio {peaks['frozen'] / peaks['full']:.2f}"
+        )
+
+
 def unused(args: argparse.Namespace) -> None:
     """AdamW's step with gradients of the drawn stitch only, against zeros for all other parts."""
     import torch
@@ -151,12 +199,11 @@ def unused(args: argparse.Namespace) -> None:
 
 def least_squares(args: argparse.Namespace) -> None:
     """Widths 384 to 1024, as between DeiT3-S and DeiT3-L."""
-    import mmsn  # noqa: F401, I001
     import torch
 
     from mmsn.stitching.least_squares import GramAccumulator
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device
     x = torch.randn(args.tokens, 384, device=device)
     y = x @ torch.randn(384, 1024, device=device) + torch.randn(args.tokens, 1024, device=device)
 

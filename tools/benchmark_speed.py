@@ -11,6 +11,7 @@ Rows:
   training       several stitches in one training step against a pass for each
   memory         what a training step holds, by stitch and batch
   checkpointing  recomputing blocks in the backward pass against keeping activations
+  frozen         a training step with frozen anchors against one that trains everything
   unused         the optimizer's step without and with gradients of parts that a stitch leaves out
   ddp            two processes: finding unused parameters, or reducing those of the drawn stitch
   least-squares  the streaming solver against a pseudo-inverse of all tokens
@@ -24,50 +25,52 @@ Weights are random and images are noise, which changes neither cost nor equality
 labels of a trained network leave more classes to skip. All ways run in turn, after a round that
 warms up; medians and quartiles over rounds, beside the time of the process and its children. It
 runs on a GPU where there is one, unless --device says otherwise; OMP_NUM_THREADS sets the threads
-of a CPU. --quick takes half the sides of images and labels and one round, and for ``evaluation``
-only one stitch to warm up; what it prints says so.
+of a CPU. --quick takes one round, for ``evaluation`` only one stitch to warm up, and half the sides
+of the config's images unless --image-size is given; what it prints says so.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import _speed_ddp
 import _speed_evaluation
 import _speed_inference
 import _speed_start
 import _speed_training
-from _run_args import run
+from _run_args import Parser, add_device, add_image_size, add_stitch, positive, prepare, run
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("row", choices=sorted(ROWS), metavar="ROW", help="one of those above")
     parser.add_argument("config", nargs="?", help="config file with a StitchedViT backbone")
+    add_image_size(parser, "the config's")
     parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("H", "W"), help="default: the config's"
+        "--label-size",
+        type=positive,
+        nargs=2,
+        metavar=("H", "W"),
+        help="of the labels (default: --image-size)",
     )
     parser.add_argument(
-        "--label-size", type=int, nargs=2, metavar=("H", "W"), help="default: --image-size"
+        "--batch-size", type=positive, default=1, help="images per pass (default: %(default)s)"
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="(%(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument(
-        "--stitches", type=int, nargs="+", metavar="ID", help="default: as the row wants"
+        "--rounds", type=positive, default=5, help="of measurement (default: %(default)s)"
     )
-    parser.add_argument("--quick", action="store_true", help="half the sides, one round")
-    parser.add_argument("--tokens", type=int, default=5000, help="least-squares (%(default)s)")
-    parser.add_argument("--device", help="such as cpu or cuda:1; default: a GPU if there is one")
-    args = parser.parse_args(argv)
+    add_stitch(parser, "which to run (default: the row's own choice)")
+    parser.add_argument("--quick", action="store_true", help="one round, smaller images")
+    parser.add_argument(
+        "--tokens", type=positive, default=5000, help="for least-squares (default: %(default)s)"
+    )
+    add_device(parser)
+    args = parser.parse(argv)
     if args.row not in ("least-squares", "import") and args.config is None:
         parser.error(f"{args.row} needs a CONFIG")
     if args.quick:
         args.rounds = 1
-    if args.rounds < 1:
-        parser.error(f"--rounds {args.rounds} is not allowed: give 1 or more")
     return args
 
 
@@ -80,6 +83,7 @@ ROWS: dict[str, Callable[[argparse.Namespace], None]] = {
     "ddp": _speed_ddp.ddp,
     "evaluation": _speed_evaluation.evaluation,
     "flops": _speed_start.flops,
+    "frozen": _speed_training.frozen,
     "heads": _speed_evaluation.heads,
     "import": _speed_start.imports,
     "least-squares": _speed_training.least_squares,
@@ -91,8 +95,9 @@ ROWS: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    prepare(args)
     ROWS[args.row](args)
 
 

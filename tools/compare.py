@@ -2,7 +2,7 @@
 
     mmsn compare DIR/config.py DIR/model.safetensors model.onnx model-int8.onnx
 
-All are timed in turns in one run, on one image of random pixels.
+All are timed in interleaved order in one run, on one image of random pixels.
 """
 
 from __future__ import annotations

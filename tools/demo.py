@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from _run_args import Parser, prepare, run
+from _run_args import Parser, add_equal_compute, prepare, run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "shapes"
 
@@ -22,6 +22,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--work-dir", default="work_dirs/demo", help="folder for all results (default: %(default)s)"
     )
+    add_equal_compute(parser)
     return parser.parse(argv)
 
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         anchors=[step("vit-s_setr-light_1xb16-600"), step("vit-l_setr-light_1xb16-500")],
         stitched=step("snnetv2_vit-s-l-r8_setr-light_1xb16-600"),
         work_dir=args.work_dir,
+        equal_compute=args.equal_compute,
     )
 
 

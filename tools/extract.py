@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         build(config, "meta"),
         ParetoReport.load(args.report) if args.report else None,
         LatencyTable.load(args.latency_table) if args.latency_table else None,
-        force=True,  # the model leaves for the device of the table
+        force=True,  # the model moves to the device of the table
     )
     if args.budget:
         chosen = [menu.select(budget) for budget in args.budget]

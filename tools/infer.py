@@ -3,7 +3,7 @@
     mmsn infer CONFIG CHECKPOINT INPUT --budget 30% --out painted
 
 INPUT is an image, a video or a folder. The same command continues where it was stopped: finished
-files are skipped. They are painted anew if the stitch, the checkpoint, the config or the input
+files are skipped. They are painted again if the stitch, the checkpoint, the config or the input
 changed.
 """
 
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 record.add(source, target)
     painted, there = len(left) - len(faults), len(files) - len(left)
-    anew = f" ({again} of them anew, because what they are made of changed)" if again else ""
+    anew = f" ({again} of them again, because what they are made of changed)" if again else ""
     print(f"{painted} files painted{anew}, {there} were there already; see {args.out}")
     if faults:
         raise UserError(f"{len(faults)} files were skipped: {'; '.join(faults)}")

@@ -30,7 +30,6 @@ PAIRS = {
 PUBLISHED = {"S": (75, 40), "B": (90, 48), "L": (174, 90), "S+L": (120, 60), "B+L": (140, 80)}
 IMAGES = 160_000 * 16, 80_000 * 16  # of both trainings
 BATCH = 2  # images per GPU
-PASSES = 3  # forward, and backward for inputs and for weights
 VALIDATION = 2000  # images of ADE20K
 ANCHORS = {"S": ("S+L", 0), "B": ("B+L", 0), "L": ("S+L", 1)}
 
@@ -68,24 +67,31 @@ def networks() -> dict[str, Any]:
     return found | {pair: build(config, "meta") for pair, config in configs.items()}
 
 
+def step_macs(macs: float) -> float:
+    """Forward and backward, of an image whose forward pass costs ``macs``."""
+    from mmsn.models.complexity import STEP_PASSES
+
+    return STEP_PASSES * macs
+
+
 def hours(macs: float, images: int, macs_per_second: float, seconds_per_image: float) -> float:
     """GPU hours: what is computed, and what every image takes beside it."""
-    return images * (PASSES * macs / macs_per_second + seconds_per_image) / 3600
+    return images * (step_macs(macs) / macs_per_second + seconds_per_image) / 3600
 
 
 def fit(nets: dict[str, Any]) -> tuple[float, float]:
     """MACs per second and seconds per image of one GPU, from S and L alone on ADE20K."""
     small, large = (train_macs(nets[name], (512, 512)) for name in "SL")
     (t_small, _), (t_large, _) = PUBLISHED["S"], PUBLISHED["L"]
-    rate = IMAGES[0] * PASSES * (large - small) / ((t_large - t_small) * 3600)
-    return rate, t_small * 3600 / IMAGES[0] - PASSES * small / rate
+    rate = IMAGES[0] * step_macs(large - small) / ((t_large - t_small) * 3600)
+    return rate, t_small * 3600 / IMAGES[0] - step_macs(small) / rate
 
 
 def check(nets: dict[str, Any]) -> None:
     """Published hours against both models."""
     rate, fixed = fit(nets)
     macs = {name: train_macs(net, (512, 512)) for name, net in nets.items()}
-    one = IMAGES[0] * PASSES * macs["L"] / (PUBLISHED["L"][0] * 3600)
+    one = IMAGES[0] * step_macs(macs["L"]) / (PUBLISHED["L"][0] * 3600)
     print(f"one constant, from L on ADE20K: {one / 1e12:.2f} T MACs/s per GPU")
     both = f"{rate / 1e12:.2f} T MACs/s and {1e3 * fixed:.0f} ms per image"
     print(f"two constants, from S and L on ADE20K: {both}")
@@ -112,7 +118,8 @@ def trainings(nets: dict[str, Any], gpus: int) -> None:
             alone = [train_macs(nets[name], size) for name in pair.split("+")]
             spans = [hours(macs, IMAGES[0], rate, fixed) / gpus for macs in (joint, sum(alone))]
             spans[1] += IMAGES[0] * fixed / 3600 / gpus  # two trainings read their images
-            compute = joint * PASSES / rate / (joint * PASSES / rate + fixed)
+            computing = step_macs(joint) / rate
+            compute = computing / (computing + fixed)
             columns = [f"{x:.0f}" for x in (tokens, joint / 1e9, sum(alone) / 1e9, *spans)]
             shares = [f"{x:.0%}" for x in (1 - spans[0] / spans[1], compute)]
             rows.append([pair, str(side), *columns, *shares])

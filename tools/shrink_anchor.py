@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _run_args import run
+from _run_args import Parser, add_device, add_image_size, positive, prepare, run
 
 if TYPE_CHECKING:
     from mmsn.shrink import Distillation, UnitError, UnlabeledImages
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("model", help="timm name of the parent, a plain VisionTransformer")
     parser.add_argument("--out", required=True, metavar="FILE", help=".safetensors to write")
     parent = parser.add_argument_group("parent")
@@ -42,19 +41,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parent.add_argument(
         "--parent-size",
         nargs=2,
-        type=int,
+        type=positive,
         metavar=("H", "W"),
         help="image size for which position embeddings are stored (default: the model's own)",
     )
     child = parser.add_argument_group("child")
-    child.add_argument("--depth", type=int, help="blocks; must divide the parent's")
+    child.add_argument("--depth", type=positive, help="blocks; must divide the parent's")
     child.add_argument(
         "--blocks",
         help="the parent's blocks it starts from: first, every (the first of each unit) or "
         "numbers such as 0,2,5 (default: every if it is distilled, first if it is only cut)",
     )
-    child.add_argument("--width", type=int, help="channels of a token")
-    child.add_argument("--heads", type=int, help="(default: the width over the parent's head's)")
+    child.add_argument("--width", type=positive, help="channels of a token")
+    child.add_argument(
+        "--heads", type=positive, help="of attention (default: width / the parent's head width)"
+    )
     child.add_argument(
         "--start",
         default="parent",
@@ -71,11 +72,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SOURCE",
         help="folders, searched through, or text files with one path per line",
     )
+    add_image_size(distill, "the parent's")
     distill.add_argument(
-        "--image-size", nargs=2, type=int, metavar=("H", "W"), help="(default: the parent's)"
+        "--held-out", type=positive, default=128, metavar="N", help="images to measure"
     )
-    distill.add_argument("--held-out", type=int, default=128, metavar="N", help="images to measure")
-    distill.add_argument("--batch-size", type=int, default=16)
+    distill.add_argument("--batch-size", type=positive, default=16)
     distill.add_argument("--lr", type=float, default=1e-3)
     distill.add_argument("--weight-decay", type=float, default=0.0)
     distill.add_argument(
@@ -84,19 +85,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="compare tokens of equal width through trained linear maps, too",
     )
     distill.add_argument("--seed", type=int, default=0)
-    distill.add_argument("--device", default="cpu")
+    add_device(distill)
     distill.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     distill.add_argument("--workers", type=int, default=0, help="processes that read images")
     distill.add_argument(
-        "--calibration", type=int, default=128, metavar="N", help="images for scales and first maps"
+        "--calibration",
+        type=positive,
+        default=128,
+        metavar="N",
+        help="images for scales and first maps",
     )
-    distill.add_argument("--save-every", type=int, default=200, metavar="STEPS")
-    return parser.parse_args(argv)
+    distill.add_argument("--save-every", type=positive, default=200, metavar="STEPS")
+    return parser.parse(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    import mmsn  # noqa: F401, I001  # first: it prepares what mmengine and mmseg import
+    prepare(args)
     import json
 
     import safetensors.torch
@@ -123,10 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     img_size = args.parent_size or shrink.native_size(args.model, **options)
     parent = shrink.load_parent(args.model, args.checkpoint, args.prefix, img_size, **options)
     blocks = _blocks(args.blocks or ("every" if settings.steps else "first"))
-    try:
-        parent = parent.to(args.device)
-    except (RuntimeError, AssertionError) as error:  # PyTorch raises either
-        raise UserError(f"--device {args.device!r}: {str(error).splitlines()[0]}") from error
+    parent = parent.to(args.device)
     plan = shrink.plan_child(parent, args.depth, blocks, args.width, args.heads)
     options = shrink.child_options(plan, options)
 
@@ -251,4 +253,4 @@ def _blocks(text: str) -> str | list[int]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from _run_args import Parser, prepare, run
+from _run_args import Parser, add_equal_compute, prepare, run
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,6 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="CONFIG",
         help="further trainings to compare with, for example linear probes",
     )
+    add_equal_compute(parser)
     parser.add_argument("--work-dir", required=True, help="folder for all results")
     return parser.parse(argv)
 
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         stitched=Step.from_file(args.stitched),
         work_dir=args.work_dir,
         probes=[Step.from_file(path) for path in args.probes],
+        equal_compute=args.equal_compute,
     )
 
 

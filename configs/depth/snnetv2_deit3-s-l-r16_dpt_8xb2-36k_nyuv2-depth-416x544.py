@@ -1,4 +1,4 @@
-# DeiT3-S and DeiT3-L, NYUv2 depth, the labelled set.
+# DeiT3-S and DeiT3-L, NYUv2 depth, the labeled set.
 _base_ = ["../_base_/anchors/deit3-s-l_depth.py", "../_base_/recipes/dpt_nyuv2-depth.py"]
 model = dict(
     backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),

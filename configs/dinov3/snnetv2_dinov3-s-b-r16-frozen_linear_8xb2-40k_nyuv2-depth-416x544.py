@@ -1,4 +1,4 @@
-# DINOv3 ViT-S, ViT-B, NYUv2 depth, the labelled set, frozen.
+# DINOv3 ViT-S, ViT-B, NYUv2 depth, the labeled set, frozen.
 _base_ = ["../_base_/anchors/dinov3-s-b.py", "../_base_/recipes/linear_nyuv2-depth-frozen.py"]
 model = dict(
     backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices[-1:], rank=_base_.rank),

@@ -1,4 +1,5 @@
-# Without stitching: the large anchor with elastic depth, its first 6 to 12 blocks by turns.
+# Without stitching: the large anchor with elastic depth, its first 6 to 12 blocks, one depth drawn
+# per iteration.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[1:], space="elastic"))
 custom_hooks = [

@@ -17,15 +17,10 @@ model = dict(
     decode_head=dict(in_channels=_base_.width, num_classes=39),
     depth_head=dict(in_channels=[_base_.width] * 4),
 )
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-4),
-    paramwise_cfg=dict(custom_keys={"_head": dict(lr_mult=10.0)}),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=300),
-]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=300, val_interval=10_000)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"_head": dict(lr_mult=10.0)}))
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 300
+train_cfg = dict(max_iters=300)
 test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])
 # Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

@@ -4,14 +4,10 @@ model = dict(
     backbone=dict(anchors=_base_.anchors, rank=_base_.rank),
     decode_head=dict(in_channels=[_base_.width] * 4),
 )
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-4),
-    paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=3.0)}),
-)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=150),
-]
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=3.0)}))
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 150
 train_cfg = dict(max_iters=150)
+custom_hooks = _base_.stitch_hooks
 # Both anchors, and stitches of both directions over all budgets: a minute for each on two cores.
 test_cfg = dict(stitches=["anchors", 4, 8, 16, 22])

@@ -5,12 +5,8 @@ model = dict(
     decode_head=dict(in_channels=[_base_.small_width] * 4),
 )
 optim_wrapper = dict(
-    optimizer=dict(lr=2e-4),
-    paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=5.0)}),
+    optimizer=dict(lr=2e-4), paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=5.0)})
 )
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30, end=200),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 200
 train_cfg = dict(max_iters=200)
-custom_hooks = []

@@ -3,8 +3,5 @@ _base_ = ["../_base_/anchors/deit3-b-l.py", "../_base_/recipes/setr-naive_nyuv2-
 model = dict(
     backbone=dict(anchors=_base_.anchors, out_indices=_base_.out_indices, rank=_base_.rank),
     decode_head=dict(in_channels=_base_.width),
-    auxiliary_head=[
-        dict(in_index=level, in_channels=_base_.width, num_classes=40, **_base_.auxiliary_cfg)
-        for level in range(3)
-    ],
+    auxiliary_head=[dict(head, in_channels=_base_.width) for head in _base_.model.auxiliary_head],
 )

@@ -10,6 +10,6 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=1e-6, by_epoch=False, begin=100, end=500),
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=500, val_interval=10_000)
-custom_hooks = []
+custom_hooks = [dict(type="mmsn.TrainingCostHook")]
 # Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

@@ -1,4 +1,4 @@
-"""Give any mmseg config a stitched backbone, and say what had to change with it.
+"""Give any mmseg config a stitched backbone, and report what had to change with it.
 
 Dataset, schedule and kind of head stay as they are. What depends on the backbone follows: widths,
 levels, the neck, normalization, learning rates by layer, hooks and loops. The result is built on

@@ -15,14 +15,14 @@ from mmengine.config import Config
 from mmsn.adopt.changes import Change, ChangeLog
 from mmsn.adopt.model import adapt_heads, adapt_neck, make_backbone
 from mmsn.adopt.training import adapt_normalization, adapt_optimizer, adapt_runtime
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models import build
 from mmsn.models.complexity import trace_head
 from mmsn.segmentor_config import anchor_facts, heads_of, is_stitched, model_of, type_name
 
 SEGMENTORS = {"CascadeEncoderDecoder", "EncoderDecoder"}
-# Variables of mmseg's base files. Their values are part of other keys by now, so that editing what
-# is left of them would change nothing.
+# Variables of mmseg's base files. Their values are part of other keys by now, so editing
+# them would change nothing.
 MERGED = (
     *("backbone_norm_cfg", "checkpoint", "checkpoint_file", "crop_size", "data_preprocessor"),
     *("data_root", "dataset_type", "img_ratios", "img_scale", "norm_cfg", "num_classes"),
@@ -32,7 +32,7 @@ MERGED = (
 
 @dataclass(frozen=True)
 class Adoption:
-    """An adapted config, what was changed in it, and what its reader should know besides."""
+    """An adapted config, what was changed in it, and notes for its reader."""
 
     config: Config
     changes: tuple[Change, ...]
@@ -51,7 +51,7 @@ def find_config(name: str | Path) -> Path:
     """A config file by its path, or one of mmseg's own by its name.
 
     Raises:
-        FileNotFoundError: neither is there.
+        MissingFile: neither is there.
     """
     if Path(name).is_file():
         return Path(name)
@@ -59,7 +59,7 @@ def find_config(name: str | Path) -> Path:
     file = Path(str(name).removeprefix("mmseg::")).name
     found = sorted(folder.rglob(file)) if folder.is_dir() else []
     if not found:
-        raise FileNotFoundError(
+        raise MissingFile(
             f"config {str(name)!r} does not exist: give a file, or the name of a config of mmseg"
         )
     return found[0]
@@ -170,7 +170,7 @@ def _try(config: Config, crop: tuple[int, int]) -> None:
         trace_head(build(config, "meta"), crop)
     except UserError:
         raise
-    except Exception as error:  # of any head or neck, which may raise anything
+    except Exception as error:  # heads and necks may raise any exception
         kinds = ", ".join(dict.fromkeys(head.type for head in heads_of(model_of(config))))
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(

@@ -1,4 +1,4 @@
-"""What an adoption changed, written down while it is changed."""
+"""A record of what an adoption changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ChangeLog:
     notes: list[str] = field(default_factory=list)
 
     def add(self, key: str, what: str, why: str) -> None:
-        """Write a change down."""
+        """Record a change."""
         self.changes.append(Change(key, what, why))
 
     def set(self, path: str, owner: Any, key: str, value: Any, why: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.registry import DATASETS
 
 # Names and order of the official `className`, including the spelling 'refridgerator', because other
@@ -43,8 +43,8 @@ class NYUv2SegDataset(BaseSegDataset):
     """NYUv2 as a semantic segmentation dataset.
 
     Modifications of BaseSegDataset: classes and palette, and `reduce_zero_label` is on, because
-    label 0 means unlabelled and 1..40 are the classes. For a copy with labels 0..39, turn it off.
-    If label 39 of such a copy contains both `otherprop` and unlabelled pixels, also exclude that
+    label 0 means unlabeled and 1..40 are the classes. For a copy with labels 0..39, turn it off.
+    If label 39 of such a copy contains both `otherprop` and unlabeled pixels, also exclude that
     class with `metainfo=dict(classes=NYUv2SegDataset.METAINFO["classes"][:39])`: its pixels become
     255.
 
@@ -72,11 +72,11 @@ class NYUv2SegDataset(BaseSegDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images.
 
-        Raises FileNotFoundError if the list of the split is missing, and UserError if it is not
-        text.
+        Raises MissingFile if the list of the split is missing, and UserError if it is not text or
+        names no image.
         """
         if self.ann_file and not Path(self.ann_file).is_file():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{self.ann_file} does not exist; make the dataset with `python "
                 f"tools/dataset_converters/{self.CONVERTER} --out "
                 f"{self.data_root or 'data/nyuv2'}`, or set data_root"

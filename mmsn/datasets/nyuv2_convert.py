@@ -7,7 +7,7 @@
 become the following files, where NNNN is the official number from 0001 to 1449:
 
     images/NNNN.png    RGB, 640 x 480
-    labels40/NNNN.png  8 bit: 0 unlabelled, 1..40
+    labels40/NNNN.png  8 bit: 0 unlabeled, 1..40
     train.txt, test.txt, recipe.json
 
 HDF5 stores MATLAB's arrays with reversed axes, so width comes before height and each image is
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 
 from .files import Progress, claim_folder, encode
@@ -62,7 +62,7 @@ def convert_nyuv2(
 
     `class_mapping` is a `classMapping40.mat` to use instead of the built-in copy of that table.
 
-    Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
+    Raises MissingFile for a missing input and UserError for one of unexpected content.
     """
     out = Path(out)
     table = mapping40() if class_mapping is None else read_class_mapping(class_mapping)
@@ -197,7 +197,7 @@ def reading(path: str | Path) -> Iterator[None]:
 def open_mat(path: str | Path) -> Iterator[Any]:
     """The official file, open for reading.
 
-    Raises FileNotFoundError, and UserError for another kind of file or without h5py.
+    Raises MissingFile, and UserError for another kind of file or without h5py.
     """
     try:
         import h5py
@@ -224,4 +224,4 @@ def _load_mat5(path: str | Path, remedy: str) -> dict[str, NDArray[Any]]:
 
 def _require(path: str | Path, remedy: str) -> None:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; {remedy}")
+        raise MissingFile(f"{path} does not exist; {remedy}")

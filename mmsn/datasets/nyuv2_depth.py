@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.fileio import list_dir_or_file
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.registry import DATASETS
 
 from .nyuv2 import NYUv2SegDataset
@@ -32,7 +32,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     `<seg_map_path>/<name><seg_map_suffix>`, where a name may contain folders.
     """
 
-    CONVERTER = "nyuv2_depth.py labelled nyu_depth_v2_labeled.mat splits.mat"
+    CONVERTER = "nyuv2_depth.py labeled nyu_depth_v2_labeled.mat splits.mat"
 
     def __init__(self, depth_map_suffix: str = ".png", **kwargs: Any) -> None:
         self.depth_map_suffix = depth_map_suffix
@@ -41,7 +41,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images with their depth maps.
 
-        Raises UserError for a missing prefix, and FileNotFoundError if there are no images or if
+        Raises UserError for a missing prefix, and MissingFile if there are no images or if
         some have no depth map, for example after an interrupted conversion.
         """
         lacking = [k for k in ("img_path", "depth_map_path") if not self.data_prefix.get(k)]
@@ -52,14 +52,14 @@ class NYUv2DepthDataset(NYUv2SegDataset):
             )
         images, depths = self.data_prefix["img_path"], self.data_prefix["depth_map_path"]
         if not self.ann_file and self.backend_args is None and not Path(images).is_dir():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{images} is not a folder of images; make it with `python "
                 f"tools/dataset_converters/nyuv2_depth.py raw nyu.zip --out {self.data_root}`, "
                 "or set data_root"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not data_list:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{self.ann_file or images} has no image with suffix {self.img_suffix!r}; set "
                 "img_suffix to that of the files"
             )
@@ -72,7 +72,7 @@ class NYUv2DepthDataset(NYUv2SegDataset):
             if name + self.depth_map_suffix not in there:
                 lacking.append(info["depth_map_path"])
         if lacking:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{len(lacking)} of {len(data_list)} images have no depth map, the first "
                 f"{lacking[0]}; run tools/dataset_converters/nyuv2_depth.py again, or set "
                 "data_prefix.depth_map_path"

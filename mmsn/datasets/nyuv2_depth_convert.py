@@ -1,4 +1,4 @@
-"""Convert NYUv2 depth, of the official labelled file or the raw training list, to 16-bit PNG.
+"""Convert NYUv2 depth, of the official labeled file or the raw training list, to 16-bit PNG.
 
 Files contain millimeters, so the rounding error is 0.5 mm; 0 means no depth.
 
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 
 from .files import Progress, claim_folder, encode
@@ -50,7 +50,7 @@ def convert_nyuv2_depths(
 
     Returns the numbers of images written by this call and of those that were already there.
 
-    Raises FileNotFoundError for a missing input and UserError for one of unexpected content.
+    Raises MissingFile for a missing input and UserError for one of unexpected content.
     """
     out, written = Path(out), 0
     with open_mat(mat) as file:
@@ -97,7 +97,7 @@ def convert_nyuv2_raw(
     `source` is a folder or a .zip that contains the lists, at its top or in one of its folders.
     Pairs that are missing or damaged are skipped, with one line each in the result's `broken`.
 
-    Raises FileNotFoundError if the source or a list is missing, and UserError for a damaged zip.
+    Raises MissingFile if the source or a list is missing, and UserError for a damaged zip.
     """
     root, out = _find_lists(source), Path(out)
     pairs = {split: _read_list(root / f"nyu_{split}.txt") for split in ("train", "test")}
@@ -143,7 +143,7 @@ def _find_lists(source: str | Path) -> Source:
     """The folder, possibly inside a zip, that contains `nyu_train.txt`."""
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; give the folder or zip of the raw list")
+        raise MissingFile(f"{path} does not exist; give the folder or zip of the raw list")
     root: Source = path
     if path.is_file():
         try:
@@ -154,7 +154,7 @@ def _find_lists(source: str | Path) -> Source:
     for candidate in (root, *folders):
         if (candidate / "nyu_train.txt").is_file():
             return candidate
-    raise FileNotFoundError(
+    raise MissingFile(
         f"{path} has no nyu_train.txt; put it and nyu_test.txt next to the folders of scenes"
     )
 
@@ -162,7 +162,7 @@ def _find_lists(source: str | Path) -> Source:
 def _read_list(path: Source) -> list[tuple[str, str]]:
     """Pairs (image, depth) of a list; the third column, a focal length, is ignored."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; put it next to nyu_train.txt")
+        raise MissingFile(f"{path} does not exist; put it next to nyu_train.txt")
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:

@@ -37,7 +37,7 @@ FURNITURE = (
 
 
 def mapping40() -> NDArray[np.uint8]:
-    """Lookup table `(895,)` from a label of the official file to 0 (unlabelled) or 1..40."""
+    """Lookup table `(895,)` from a label of the official file to 0 (unlabeled) or 1..40."""
     table = np.full(NUM_NAMES + 1, OTHER_PROP, np.uint8)  # most names, so they are not listed
     table[0] = 0
     table[list(OWN_CLASS)] = np.arange(1, len(OWN_CLASS) + 1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 from mmsn.registry import DATASETS
 
@@ -90,16 +90,14 @@ class ShapesDataset(BaseSegDataset):
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises FileNotFoundError if there is no folder of images."""
+        """List the images. Raises MissingFile if there is no folder of images."""
         folder = self.data_prefix.get("img_path")
         if not folder or not Path(folder).is_dir():
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"{folder} is not a folder of images; make the dataset with "
                 f"`python tools/dataset_converters/shapes.py {self.data_root or 'data/shapes'}`"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()
         if not data_list:
-            raise FileNotFoundError(
-                f"{folder} has no {self.img_suffix} file; make the dataset again"
-            )
+            raise MissingFile(f"{folder} has no {self.img_suffix} file; make the dataset again")
         return data_list

@@ -27,13 +27,14 @@ FORMS = (
     "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the most expensive stitch's "
     "FLOPs), '25ms' or '40Mparams'"
 )
+# No sign, "inf" or "nan": ``float`` would read them, and none of them is a budget.
 _TEXT = re.compile(
     r"([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*(G|%|ms|Mparams)", re.IGNORECASE
 )
 
 
 class BudgetError(UserError):
-    """A budget that cannot be read or kept; the message is one line and ends in the fix."""
+    """A budget that cannot be read or met; the message is one line and ends in the fix."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Budget:
     @property
     def limit(self) -> float:
         """The amount in multiply-accumulates, percent, milliseconds or parameters."""
-        if self.kind in ("macs", "params"):  # counts; 33.53 * 1e9 is none in floating point
+        if self.kind in ("macs", "params"):  # counts are whole numbers, and 33.53 * 1e9 is not
             return round(self.amount * UNITS[self.kind][1])
         return self.amount
 
@@ -65,7 +66,7 @@ class Budget:
         """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
 
         A budget above the most expensive stitch is allowed, because a server that moves to faster
-        hardware should go on: everything fits.
+        hardware should keep running: everything fits.
 
         Returns:
             What there is to say about it: that it is above the most expensive stitch, or nothing.
@@ -91,7 +92,7 @@ class Budget:
 def parse_budget(value: str | int | Budget) -> Budget:
     """Read a budget: ``"100G"``, ``"30%"``, ``"25ms"``, ``"40Mparams"``, or a stitch's id as int.
 
-    Upper and lower case are alike, and a space may stand before the unit. ``"40M"`` is refused,
+    Case does not matter, and a space may precede the unit. ``"40M"`` is refused,
     because it could be FLOPs or parameters.
 
     Raises:
@@ -99,6 +100,7 @@ def parse_budget(value: str | int | Budget) -> Budget:
     """
     if isinstance(value, Budget):
         return value
+    # A bool is an int in Python, but True is not stitch 1.
     if isinstance(value, int) and not isinstance(value, bool):
         return Budget("id", value)
     if not isinstance(value, str):
@@ -110,6 +112,7 @@ def parse_budget(value: str | int | Budget) -> Budget:
     unit = match[3].lower()
     kind = next(kind for kind, (known, _) in UNITS.items() if known.lower() == unit)
     budget = Budget(kind, float(match[1] + (match[2] or "")))
+    # In this order: a long row of digits is infinite, and ``limit`` cannot round infinity.
     if budget.amount > 1e99 or budget.limit <= 0:
         raise BudgetError(f"budget {value!r} is not positive and finite: {FORMS}")
     return budget
@@ -123,8 +126,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _round(value: float, towards: Callable[[float], int]) -> str:
+def _round(value: float, toward: Callable[[float], int]) -> str:
     """Four digits, rounded inwards, so that what is printed is itself allowed."""
     digits = 3 - math.floor(math.log10(value))
-    scaled = towards(value * 10.0**digits)
+    scaled = toward(value * 10.0**digits)
     return f"{scaled / 10.0**digits:.10g}"

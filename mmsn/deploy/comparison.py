@@ -1,7 +1,8 @@
 """Compare exported files with PyTorch: metric and latency, to judge lower precision.
 
 Every variant gets the same images through mmseg's own preprocessing, sliding windows and metrics;
-only the pass over a batch differs. Passes are timed in turns, on one crop of random pixels.
+only the pass over a batch differs. Passes are timed in interleaved order, on one crop of random
+pixels.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ def compare(
     for batch in loader:
         for name, segmentor in segmentors.items():
             evaluators[name].dataset_meta = loader.dataset.metainfo
+            # A copy, because preprocessing may change a batch in place.
             samples = segmentor.test_step(copy.deepcopy(batch))
             evaluators[name].process(data_samples=samples, data_batch=batch)
         seen += len(batch["inputs"])
         if max_images is not None and seen >= max_images:
             break
+    # On the CPU, where exported files run.
     image = torch.randn(1, 3, *image_size)
     passes = {name: lambda run=run: run(image) for name, run in variants.items()}
     latencies = time_interleaved(passes, image.device, repeats)
@@ -84,6 +87,7 @@ def _with_pass(model: Any, run: Callable[[Tensor], Tensor], image_size: tuple[in
             )
         return run(image)
 
-    twin = copy.copy(model)
-    twin.encode_decode = encode_decode
-    return twin
+    # Shallow: the copy shares its weights with the segmentor, only this method differs.
+    copied = copy.copy(model)
+    copied.encode_decode = encode_decode
+    return copied

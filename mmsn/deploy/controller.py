@@ -1,6 +1,6 @@
 """Keeping a latency target while the load of the machine changes.
 
-The controller reads no clock and runs no model: it is told how long a pass took and says which
+The controller reads no clock and runs no model: it receives the time of each pass and returns the
 stitch to run next.
 
     controller = LatencyController(menu.frontier_ms(), target_ms=40)
@@ -25,7 +25,7 @@ PATIENCE = 10  # observations
 
 @dataclass
 class _Climb:
-    """When a position was reached, at which slow-down, and how long a fall would bar it."""
+    """When a position was reached, at which slowdown, and how long a step down would block it."""
 
     at: int
     slow_down: float
@@ -33,7 +33,7 @@ class _Climb:
     not_before: int = 0
 
     def fall(self, now: int) -> None:
-        # A step that held longer than its wait was right; the fall then has another cause.
+        # A step up that lasted longer than its wait was right; the step down has another cause.
         held = now - self.at > self.wait
         self.wait = PATIENCE if held else 2 * self.wait
         self.not_before = now + self.wait
@@ -42,8 +42,8 @@ class _Climb:
 class LatencyController:
     """Walks along a frontier so that the time of a pass stays within a target.
 
-    The *slow-down* is a running mean of the measured time divided by the time in the table. A
-    stitch is expected to take its table time multiplied by the slow-down. If the current stitch is
+    The *slowdown* is a running mean of the measured time divided by the time in the table. A
+    stitch is expected to take its table time multiplied by the slowdown. If the current stitch is
     expected to miss the target, the controller goes down to the most expensive one that is not, by
     at most ``max_steps``. If the next more expensive one is expected to stay below
     ``1 - hysteresis`` of the target, it goes up by one. Measured times may therefore vary by
@@ -51,7 +51,7 @@ class LatencyController:
 
     Load may slow an expensive stitch more than the one before it, so that a step up has to be
     undone. It is then retried after ``PATIENCE`` observations, after twice as many the next time,
-    and so on, or immediately when the slow-down has fallen by ``hysteresis`` below its value at
+    and so on, or immediately when the slowdown has fallen by ``hysteresis`` below its value at
     that step.
 
     Args:
@@ -92,6 +92,7 @@ class LatencyController:
         self.target_ms, self.hysteresis = target_ms, hysteresis
         self.smoothing, self.max_steps = smoothing, max_steps
         # Invariant: ``stitch`` changes in ``observe`` only: one up, or at most ``max_steps`` down.
+        # The table is of an idle machine, so this is the load to begin with.
         self.slow_down = 1.0
         self._position = max((k for k in range(len(self._ms)) if self._fits(k)), default=0)
         self._observations = 0
@@ -103,7 +104,7 @@ class LatencyController:
         return self.ids[self._position]
 
     def observe(self, ms: float) -> int:
-        """Take in how long a pass of ``stitch`` took; returns the id to run next.
+        """Record how long a pass of ``stitch`` took; returns the id to run next.
 
         Raises:
             UserError: a time that is not positive and finite.
@@ -111,14 +112,14 @@ class LatencyController:
         if not 0 < ms < math.inf:
             raise UserError(f"a pass of {ms} ms is not allowed: give a positive, finite time")
         self._observations += 1
-        # Relative to the table, so that what one stitch shows holds for all.
+        # Relative to the table, so that the measurement of one stitch applies to all.
         ratio = ms / self._ms[self._position]
         self.slow_down += self.smoothing * (ratio - self.slow_down)
         if not self._fits(self._position):
             self._descend()
         elif self._may_climb(self._position + 1):
             self._position += 1
-            # The waiting time outlives a climb: it doubles with each fall from this position.
+            # The wait is kept after a step up: it doubles with each step down from this position.
             last = self._climbs.get(self._position)
             wait = last.wait if last else PATIENCE
             self._climbs[self._position] = _Climb(self._observations, self.slow_down, wait)
@@ -133,6 +134,7 @@ class LatencyController:
     def _descend(self) -> None:
         lowest = max(0, self._position - self.max_steps)
         while self._position > lowest and not self._fits(self._position):
+            # Every position on the way down counts, also those that are only passed through.
             climb = self._climbs.get(self._position)
             if climb is not None:
                 climb.fall(self._observations)
@@ -145,5 +147,6 @@ class LatencyController:
         climb = self._climbs.get(position)
         if climb is None or not roomy:
             return roomy
+        # The load is lower than at the step that had to be undone: the wait has no reason any more.
         eased = self.slow_down <= climb.slow_down * (1 - self.hysteresis)
         return eased or self._observations >= climb.not_before

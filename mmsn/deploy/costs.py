@@ -83,6 +83,7 @@ def cost_table(
 
 def _name(row: Sequence[StitchCost]) -> str:
     if len(row) == 1:
+        # rich would read the brackets of a stitch as markup.
         return f"{row[0].stitch.id} ({row[0].stitch.kind}): {row[0].stitch}".replace("[", "\\[")
     ids = ", ".join(str(cost.stitch.id) for cost in row[:4])
     return f"{len(row)} stitches: {ids}{', ...' if len(row) > 4 else ''}"

@@ -31,7 +31,7 @@ from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
 
@@ -58,6 +58,7 @@ class Logits(nn.Module):
         self, model: Any, image_size: tuple[int, int] | None, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
+        # A copy: types and position embeddings change in place below.
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
         if image_size is None:
@@ -135,13 +136,13 @@ def export(
     network = Logits(model, image_size, dtype)
     spec = InferenceSpec.of(model).for_file(image_size)
     # Two images: torch.export takes a batch of one for a constant. Sides that differ, for the same
-    # reason, and that are no power of two.
+    # reason, and that are not powers of two.
     images = torch.randn(2, 3, *(image_size or (80, 112)))
     free = {0: torch.export.Dim("batch")}
     if image_size is None:
         free |= {i: torch.export.Dim(f"side{i}", min=SMALLEST) for i in (2, 3)}
     with torch.no_grad():
-        network(images)  # fills what is made once per size with real values
+        network(images)  # fills caches per size with real values, not traced ones
         with _said_of_head(model, image_size):
             program = torch.export.export(network, (images,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
@@ -152,6 +153,7 @@ def export(
             torch.export.save(program, part, extra_files=inside)
     elif precision == "int8":
         with tempfile.TemporaryDirectory() as folder, whole_file(path) as part:
+            # ONNX Runtime quantizes from file to file.
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, free, spec, whole)
             quantize(whole, part)
@@ -167,7 +169,7 @@ def export(
 
 @contextmanager
 def _said_of_head(model: Any, image_size: tuple[int, int] | None) -> Iterator[None]:
-    """Where sizes are free, failing to trace or to translate is what the head does not allow."""
+    """Where sizes are free, a failure to trace or translate is reported as a limit of the head."""
     try:
         yield
     except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
@@ -190,10 +192,11 @@ def check_request(path: Path, precision: Precision) -> None:
         if precision == "bfloat16":
             raise UserError("ONNX Runtime has no bfloat16: let the file's name end with .pt2")
         script = path.with_name("predict.py")
+        # The first line tells a predict.py of any version of mmsn from another program.
         first = ONNX_PREDICT.read_text().partition("\n")[0]
         if script.exists() and script.read_text(errors="replace").partition("\n")[0] != first:
             raise UserError(
-                f"{str(script)!r} is another program, whose place predict.py would take: export "
+                f"{str(script)!r} is another program, which predict.py would overwrite: export "
                 "into another folder"
             )
     elif precision == "int8":
@@ -220,7 +223,7 @@ def open_exported(path: str | Path) -> Exported:
     It has as many threads as PyTorch, so that their times compare.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file of another kind, or packages for ONNX are missing.
     """
     path = Path(path)
@@ -228,7 +231,7 @@ def open_exported(path: str | Path) -> Exported:
     if is_onnx:
         _need_onnx()
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} does not exist: give an exported file")
+        raise MissingFile(f"{str(path)!r} does not exist: give an exported file")
     try:
         return _open_onnx(path) if is_onnx else _open_pt2(path)
     except Exception as error:  # whatever bytes a file holds, the reason names the file
@@ -248,6 +251,7 @@ def _open_onnx(path: Path) -> Exported:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # else it takes all cores
+    # Named, because a build for GPUs would choose one, and times would not compare.
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return Exported(
         lambda image: torch.from_numpy(session.run(None, {"input": image.cpu().numpy()})[0]),
@@ -276,6 +280,7 @@ def _write_onnx(
         dynamo=True,
         verbose=False,
     )
+    # Stack traces and paths of this machine.
     for node in written.model.graph.all_nodes():
         node.metadata_props.clear()
     written.model.metadata_props.update(spec.to_metadata())
@@ -283,7 +288,7 @@ def _write_onnx(
 
 
 def _fix_layouts(program: Any) -> None:
-    """Lay out what attention gives in one way: with a bias, PyTorch's steps towards ONNX differ.
+    """Give attention outputs one memory layout: with a bias, PyTorch's decompositions differ.
 
     ONNX has no layouts, so that this costs nothing there.
     """
@@ -292,12 +297,13 @@ def _fix_layouts(program: Any) -> None:
         with program.graph.inserting_after(node):
             copied = program.graph.call_function(torch.ops.aten.contiguous.default, (node,))
         copied.meta["val"] = node.meta["val"].contiguous()
+        # The copy itself keeps reading the original output.
         node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
     program.recompile()
 
 
 def quantize(source: str | Path, target: str | Path) -> None:
-    """Write an ONNX file anew with the weights of its linear layers in 8 bits, scaled per channel.
+    """Rewrite an ONNX file with the weights of its linear layers in 8 bits, scaled per channel.
 
     Activations are scaled as they come. Convolutions and products of attention stay in float:
     ONNX Runtime's integer convolutions are slower.
@@ -310,5 +316,6 @@ def quantize(source: str | Path, target: str | Path) -> None:
         op_types_to_quantize=["MatMul", "Gemm"],
         per_channel=True,
         weight_type=QuantType.QInt8,
+        # A product of two activations, as in attention, has no weight to quantize.
         extra_options={"MatMulConstBOnly": True},
     )

@@ -60,7 +60,8 @@ def extract(
             "config of a network with backbone type 'mmsn.StitchedViT'"
         )
     whole = build(config, "meta")
-    check_weights(whole, state)  # first: below, what the smaller network lacks would go unnoticed
+    # First: later, keys that the smaller network lacks would go unnoticed.
+    check_weights(whole, state)
     smaller = _smaller(config, whole.backbone, whole.backbone.space.subset(stitches).ids)
     network = build(smaller, "meta")
     # By name: blocks keep their indices in a smaller network. Stitching layers are replaced below,
@@ -70,10 +71,12 @@ def extract(
         name = f"backbone.stitching_layers.{layer_name(key)}."
         own = {k.removeprefix(name): v for k, v in state.items() if k.startswith(name)}
         weights[f"{name}weight"] = _merged(whole.backbone.layer(key), own)
+    # safetensors refuses tensors that are not contiguous.
     return smaller, {name: value.cpu().contiguous() for name, value in weights.items()}
 
 
 def _merged(layer: StitchingLayer, own: Mapping[str, Tensor]) -> Tensor:
+    # The network is on the meta device; only this layer gets memory.
     layer = layer.to_empty(device="cpu")
     layer.load_state_dict(own)
     return layer.merged_weight().detach()
@@ -84,6 +87,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
     small = Config({key: given[key] for key in RUNNER_KEYS if key in given})
     imports = [*small.get("custom_imports", {}).get("imports", []), "mmsn"]
     small.custom_imports = dict(imports=list(dict.fromkeys(imports)))
+    # Files of this machine, which may not exist where the extraction is used.
     small.load_from, small.resume = None, False
 
     model = small.model
@@ -95,6 +99,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
         for name in ("pretrained", "checkpoint", "prefix"):
             anchor.pop(name, None)
     spec.pop("pretrained", None)
+    # Merged layers have no update left that could be scaled.
     spec.pop("alpha", None)
     spec.rank, spec.stitches = 0, list(stitches)
     levels = backbone.eval_levels
@@ -113,6 +118,7 @@ def _smaller(config: Config, backbone: StitchedViT, stitches: tuple[int, ...]) -
             loop.pop("budgets", None)
     # The layers are solved, and with blocks missing they could not be solved again.
     gone = ["mmsn.StitchInitHook"]
+    # A single stitch needs no draws, and each of its parameters receives a gradient.
     if len(stitches) == 1:
         gone.append("mmsn.FLOPsConstrainedSamplingHook")
         small.pop("find_unused_parameters", None)
@@ -190,7 +196,7 @@ def open_stitch(
         device: of the model.
 
     Raises:
-        FileNotFoundError: no such config or checkpoint.
+        MissingFile: no such config or checkpoint.
         UserError: several stitches, and none is named; or as ``open_segmentor``.
     """
     whole = read_config(config)

@@ -1,4 +1,4 @@
-"""A page to try a budget on: an image, a slider, the painted classes, and what it took.
+"""A web page to try budgets: an image, a slider, the painted classes, and what it took.
 
 Needs ``pip install "mmsn[demo]"``. Every request chooses its stitch for itself, so that visitors
 with different budgets share one set of weights. Large photos are reduced to what a screen shows.
@@ -30,7 +30,7 @@ from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, pareto_figure
 
 LONGEST_SIDE = 1024  # pixels of what is predicted and shown
-PASSES, PATIENCE = 5, 2.0  # that the median is of; no more are begun after so many seconds
+PASSES, PATIENCE = 5, 2.0  # passes behind the median; none starts after so many seconds
 PICTURE, CURVE = 262, 320  # pixels of height, which with the rest make less than 768
 LEGEND = 12  # classes that it names, the largest ones
 CHIP = "display: inline-block; width: 0.9em; height: 0.9em; margin: 0 0.3em 0 0.8em"
@@ -109,7 +109,7 @@ def _shown(file: str) -> np.ndarray:
     try:
         image = read_image(file)
     except UserError as error:
-        told = "This file is no image that can be read: try a JPEG or PNG."
+        told = "This file is not an image that can be read: try a JPEG or PNG."
         raise gr.Error(told, print_exception=False) from error
     share = LONGEST_SIDE / max(image.shape[:2])
     if share < 1:

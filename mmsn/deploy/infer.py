@@ -1,8 +1,8 @@
-"""Painting what a model sees, classes or depth: one image, a folder of them, or a video.
+"""Painting predictions, classes or depth: one image, a folder of them, or a video.
 
-Finished files are kept as long as they are what the same command would paint again. What each was
-painted with stands in ``infer.jsonl`` beside them, one line per file: a changed checkpoint, config,
-stitch or input, or a painted file that somebody changed, is painted anew.
+Finished files are kept if the same command would paint the same. What each was
+painted with is in ``infer.jsonl`` beside them, one line per file: a changed checkpoint, config,
+stitch or input, or a painted file that was edited, is painted again.
 """
 
 from __future__ import annotations
@@ -70,18 +70,19 @@ class PaintRecord:
                     continue  # half a line, of a run that was killed
 
     def is_current(self, source: Path, target: Path) -> bool:
-        """Would painting this file again give what is there?"""
+        """Whether painting this file again would give what is there."""
         return target.is_file() and self._lines.get(target.name) == self._entry(source, target)
 
     def add(self, source: Path, target: Path) -> None:
-        """Note a file that has just been painted."""
+        """Record a file that has just been painted."""
         entry = self._lines[target.name] = self._entry(source, target)
+        # Appended, so that a kill costs at most the last line.
         with open(self.path, "a") as file:
             file.write(json.dumps(entry) + "\n")
 
     def _entry(self, source: Path, target: Path) -> dict[str, Any]:
         # The painted file's own time: a run that is killed between painting and noting leaves the
-        # line of an earlier painting, which must not vouch for the new one.
+        # line of an earlier painting, which does not describe the new one.
         return dict(file=target.name, source=_stamp(source), painted=_stamp(target), **self.made_of)
 
 
@@ -97,7 +98,7 @@ def paint(
     budget: str | int | Budget | None = None,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """An (H, W, 3) RGB image of uint8 with what is predicted for it over it; see ``overlay``."""
+    """An (H, W, 3) uint8 RGB image overlaid with its prediction; see ``overlay``."""
     return overlay(predictor, image, predictor.predict(image, budget), opacity)
 
 
@@ -156,9 +157,11 @@ def _paint_video(
     video = cv2.VideoCapture(str(source))
     writer = None
     try:
+        # Some containers do not store the rate.
         rate = video.get(cv2.CAP_PROP_FPS) or 25.0
         for frame in _frames(video):
             painted = paint(predictor, frame[..., ::-1], budget)[..., ::-1]
+            # Opened at the first frame, because the size in the header may be wrong.
             if writer is None:
                 size = (frame.shape[1], frame.shape[0])
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
@@ -167,6 +170,7 @@ def _paint_video(
                         f"{str(source)!r} cannot be painted: this OpenCV has no mp4 encoder; "
                         "install opencv-python-headless, or give single frames"
                     )
+            # OpenCV does not accept the view with reversed channels.
             writer.write(np.ascontiguousarray(painted))
             on_frame()
     finally:
@@ -174,7 +178,7 @@ def _paint_video(
         if writer is not None:
             writer.release()
     if writer is None:
-        raise UserError(f"{str(source)!r} is no video that OpenCV can read: leave it out")
+        raise UserError(f"{str(source)!r} is not a video that OpenCV can read: leave it out")
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -187,7 +191,7 @@ def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def count_frames(source: Path) -> int:
-    """Frames of a video as its header tells, which may be wrong; 1 for an image."""
+    """Frames of a video according to its header, which may be wrong; 1 for an image."""
     if source.suffix.lower() not in VIDEOS:
         return 1
     video = cv2.VideoCapture(str(source))

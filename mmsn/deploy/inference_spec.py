@@ -25,7 +25,7 @@ from mmsn.models.multi_task import MultiTaskSegmentor
 # What a test pipeline may hold beside Resize: none of it changes the pixels.
 _NEUTRAL = ("Load", "Pack")
 _RESIZE_OPTIONS = {"type", "scale", "keep_ratio", "interpolation", "backend"}
-FORMAT = 1  # of the JSON; raised when a reader of the old one would go wrong
+FORMAT = 1  # of the JSON; increased when readers of the old one would fail
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class InferenceSpec:
 
     @classmethod
     def of(cls, model: Any) -> InferenceSpec:
-        """Read it off a segmentor of ``open_segmentor`` or mmseg's ``init_model``.
+        """Read it from a segmentor of ``open_segmentor`` or mmseg's ``init_model``.
 
         Raises:
             UserError: a test pipeline or a preprocessor that does what is left out here, or a
@@ -101,8 +101,10 @@ class InferenceSpec:
         meta = getattr(model, "dataset_meta", None) or {}
         backbone = model.backbone
         return cls(
+            # Without mean and std, mmseg does not normalize.
             mean=_numbers(prepare.get("mean") or [0] * 3),
             std=_numbers(prepare.get("std") or [1] * 3),
+            # mmseg treats the two alike: both swap the channels that mmcv reads as BGR.
             bgr_to_rgb=bool(prepare.get("bgr_to_rgb") or prepare.get("rgb_to_bgr")),
             scale=scale,
             keep_ratio=keep_ratio,
@@ -144,6 +146,7 @@ class InferenceSpec:
             max(self.scale) / max(height, width),
             min(self.scale) / min(height, width),
         )
+        # Half is rounded up, as in mmcv.
         return int(height * factor + 0.5), int(width * factor + 0.5)
 
     def to_metadata(self) -> dict[str, str]:
@@ -176,6 +179,7 @@ class InferenceSpec:
 def _resize_of(config: Config) -> tuple[tuple[int, int] | None, bool]:
     """Test scale as mmseg's (width, height), and whether the aspect ratio is kept."""
     data = (config.get("test_dataloader") or {}).get("dataset", {})
+    # mmseg's inference reads this variable; a dataset may have another pipeline, with labels.
     pipeline = config.get("test_pipeline") or data.get("pipeline") or ()
     scale, keep_ratio = None, False
     for step in pipeline:

@@ -57,7 +57,7 @@ class StitchMenu:
 
     Args:
         model: with a ``StitchedViT`` backbone: of ``open_segmentor``, or ``inferencer.model``.
-        report: measured metrics; without it, more FLOPs are taken for better.
+        report: measured metrics; without it, more FLOPs count as better.
         latency_table: measured times; only budgets in ms need it.
         image_size: (height, width) that FLOPs and latencies are for, by default the training crop.
         batch_size: images per pass that latencies are for.
@@ -95,12 +95,14 @@ class StitchMenu:
                 known = ", ".join(report.stitches[0].metrics)
                 raise UserError(f"metric {self.metric!r} is not in {report.title!r}: use {known}")
             scores = {result.id: result.metrics[self.metric] for result in report.stitches}
+            # NaN compares false with everything, so ``max`` would depend on the order.
             self.scores = {i: score for i, score in scores.items() if not math.isnan(score)}
             if not self.scores:
                 raise UserError(
                     f"report {report.title!r} has no number for {self.metric}: choose another "
                     "metric, or without the report"
                 )
+            # A budget in ms is met by a stitch that was measured and timed.
             timed = [i for i in self.latency_ms if i in self.scores]
             if self.latency_ms and not timed:
                 raise UserError(
@@ -120,6 +122,7 @@ class StitchMenu:
                     f"{result.id} runs {result.segment_text()}, which here {here}; give the report "
                     "of this model"
                 )
+            # Parameters, not MACs: those of a report may be for another image size.
             if result.params != self.params[result.id]:
                 raise UserError(
                     f"report {report.title!r} is of another model: its stitch {result.id} has "
@@ -150,6 +153,7 @@ class StitchMenu:
         if self.metric is None:
             return self.macs[stitch_id], 0, -stitch_id
         sign = -1 if lower_is_better(self.metric) else 1
+        # Ids come last, so that the choice among equals is the same in every run.
         return sign * self.scores[stitch_id], -self.macs[stitch_id], -stitch_id
 
     def costs(self, budget: Budget) -> dict[int, float]:
@@ -242,6 +246,7 @@ class StitchMenu:
         timed = self.costs(Budget("latency", 1.0))
         known = [i for i in timed if not self.scores or i in self.scores]
         best: list[int] = []
+        # Of equal times the best comes first, and only what is better than all faster ones is kept.
         for i in sorted(known, key=lambda i: (timed[i], [-x for x in self._better(i)])):
             if not best or self._better(i)[0] > self._better(best[-1])[0]:
                 best.append(i)

@@ -33,7 +33,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     Data and loops of the config that are mmsn's own are left out.
 
     Raises:
-        UserError: more than an anchor, or one that is not a plain timm ViT in this model.
+        UserError: more than one anchor, or one that is not a plain timm ViT in this model.
     """
     network = build(config, "meta")
     backbone: StitchedViT = network.backbone
@@ -82,6 +82,7 @@ def plain(config: Config, weights: Mapping[str, Tensor]) -> tuple[Config, dict[s
     for position, tap in enumerate(taps):
         if tap.path:
             _fold(small, state, position, tap.path, weights)
+    # The folded convolutions read the width of this anchor.
     if taps[0].path:
         small.model.neck.in_channels = [backbone.anchor(index).dim] * len(taps)
     _leave_out_mmsn(small)
@@ -103,6 +104,7 @@ def _fold(
             f"can run only inside a MultiLevelNeck without norm: {NEEDS_MMSN}"
         )
     lateral, bias = state[f"{name}.weight"].double()[:, :, 0, 0], state[f"{name}.bias"].double()
+    # From the last projection to the first: each bias passes through the weights after it.
     for key in reversed(path):
         layer = f"backbone.stitching_layers.{layer_name(key)}"
         bias = bias + lateral @ weights[f"{layer}.bias"].double()

@@ -49,7 +49,7 @@ Pass = Callable[[Tensor], Tensor]  # (1, 3, H, W) normalized pixels to (1, C, h,
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image, at the image's size.
+    """What a model predicts for one image, at the image's size.
 
     ``labels`` are (H, W) int64, None for a model of depth alone; ``depth`` is (H, W) float32 in
     meters, None for a model of classes alone.
@@ -100,7 +100,7 @@ class Predictor:
             latency_table: for budgets in ms.
 
         Raises:
-            FileNotFoundError: no such file.
+            MissingFile: no such file.
             UserError: a file of another kind, or a config without a checkpoint.
         """
         path = None if isinstance(source, Config) else Path(source)
@@ -147,7 +147,7 @@ class Predictor:
             budget: as ``StitchMenu.select`` takes it; by default the stitch that is set.
 
         Raises:
-            UserError: no image, or a budget for a model of one stitch.
+            UserError: not an image, or a budget for a model of one stitch.
         """
         found = self.predict(image, budget)
         result = found.depth if found.labels is None else found.labels
@@ -163,6 +163,7 @@ class Predictor:
         labels = depth = None
         if count == first.channels and len(views) == 1:
             labels = first.labels(self.spec.threshold)[0].long()
+        # With depth or a mirrored view, channels are averaged before the argmax.
         elif count:
             logits = _mean(views, 0, count)[0]
             probable = logits[0].sigmoid() > (self.spec.threshold or 0) if count == 1 else None
@@ -209,6 +210,7 @@ class Predictor:
         height, width = spec.test_size(*image.shape[:2])
         if (height, width) != image.shape[:2]:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        # The pixels are RGB here; in mmseg they are BGR until its preprocessor swaps them.
         if not spec.bgr_to_rgb:
             image = image[..., ::-1]
         pixels = torch.from_numpy(image.transpose(2, 0, 1).copy()).to(self.device).float()
@@ -226,6 +228,7 @@ class Predictor:
         views.append(self._channels(pixels, Target(padding, None, size)))
         if self.spec.flip:
             left, right, top, bottom = padding
+            # Padding on the right of an image is on the left of its mirror image.
             mirrored = Target((right, left, top, bottom), "horizontal", size)
             views.append(self._channels(pixels.flip(-1), mirrored))
         return views
@@ -236,6 +239,7 @@ class Predictor:
         count = None
         if self.spec.mode == "slide":
             windows = sliding_boxes(size, self.spec)
+            # How many windows cover each pixel, by which their sum is divided.
             count = pixels.new_zeros(size)
             for box in windows:
                 count[box.area] += 1
@@ -271,7 +275,7 @@ def read_image(image: Any) -> np.ndarray:
     if isinstance(image, (str, Path)):
         pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
         if pixels is None:
-            raise UserError(f"{str(image)!r} is no image that OpenCV can read: leave it out")
+            raise UserError(f"{str(image)!r} is not an image that OpenCV can read: leave it out")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if hasattr(image, "convert"):  # a PIL image, which need not be installed
         image = image.convert("RGB")

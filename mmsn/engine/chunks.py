@@ -54,7 +54,7 @@ class ChunkStore:
         return self.folder / f"rank{self.rank}-chunk{number:05d}.pt"
 
     def load(self, stitches: Collection[int]) -> list[Results]:
-        """All whole chunks from the first on, in order; a damaged one and what follows are left."""
+        """All whole chunks from the first on, in order, up to the first damaged one."""
         # Only an unbroken row of chunks can be used: the loop resumes at one batch number.
         chunks: list[Results] = []
         while (path := self._path(len(chunks))).is_file():
@@ -100,7 +100,7 @@ class ChunkStore:
         buffer = io.BytesIO()
         chunk = dict(folder=self.folder.name, rank=self.rank, number=number, results=results)
         torch.save(chunk, buffer)
-        # Found out now, not when an interrupted run wants to continue.
+        # Checked now, not when an interrupted run wants to continue.
         try:
             torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
         except pickle.UnpicklingError as error:
@@ -116,10 +116,10 @@ class ChunkStore:
         return [path for path in self.root.glob("*") if path.is_dir() and path != self.folder]
 
     def remove(self) -> None:
-        """Forget all unfinished evaluations, once a report is written.
+        """Delete all unfinished evaluations, once a report is written.
 
-        Those of other identities go, too: they belong to an older state of the checkpoint, the
-        config or the data, and nothing else would ever remove them.
+        Those of other identities are deleted, too: they belong to an older state of the checkpoint,
+        the config or the data, and nothing else would ever remove them.
         """
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -146,6 +146,7 @@ class FolderLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            # Not waiting: a benchmark takes hours, and the second one should say so at once.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(handle, 32).decode(errors="replace").strip()
@@ -157,6 +158,7 @@ class FolderLock:
         except OSError:  # a file system without locks
             os.close(handle)
             return self
+        # The process id, for the message that a second process shows.
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
         self._handle = handle

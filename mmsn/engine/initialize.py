@@ -79,6 +79,7 @@ def solve_stitching_layers(
                     ) from error
             on_batch()
     finally:
+        # Frozen anchors stay in evaluation mode; see ``StitchedViT.train``.
         backbone.train(training)
 
     solutions = {}
@@ -93,6 +94,7 @@ def _outputs(
     backbone: StitchedViT, anchor: int, images: Tensor, blocks: set[int]
 ) -> dict[int, Tensor]:
     """(B, N, C) tokens of one anchor after each of these blocks."""
+    # Blocks run once and in order; each range continues where the last one ended.
     module, outputs, start = backbone.anchor(anchor), {}, 0
     if blocks:
         tokens, grid = module.embed(images)

@@ -83,6 +83,7 @@ def layer_scales(backbone: StitchedViT, rate: float) -> dict[int, float]:
         anchor = backbone.anchor(index)
         for name, parameter in anchor.named_parameters():
             block = BLOCK.match(name)
+            # Layer 0 is the embedding: patches, positions and tokens.
             layer = 0 if block is None else 1 + int(block[1])
             scales[id(parameter)] = rate ** (anchor.depth + 1 - layer)
     return scales

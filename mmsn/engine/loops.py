@@ -47,6 +47,7 @@ class StitchEvaluators:
     """One copy of an evaluator per stitch, behind an evaluator's interface."""
 
     def __init__(self, evaluator: Evaluator, ids: Iterable[int]) -> None:
+        # Metrics hold the results of all images, so each stitch needs its own.
         self.by_id = {stitch_id: copy.deepcopy(evaluator) for stitch_id in ids}
         if len(self.by_id) > 1:
             for stitch_id, mine in self.by_id.items():
@@ -60,6 +61,7 @@ class StitchEvaluators:
         The mean is what ``save_best`` of a checkpoint hook should look at.
         """
         with quiet(len(self.by_id) > 1):
+            # First: ``evaluate`` empties the lists of results.
             self.class_iou = {i: class_iou(e.metrics, size) for i, e in self.by_id.items()}
             self.results = {i: dict(e.evaluate(size)) for i, e in self.by_id.items()}
         self._log_classes()
@@ -153,6 +155,7 @@ class StitchLoop(BaseLoop):
         Raises:
             UserError: names and budgets that leave no stitch.
         """
+        # A validation loop runs many times.
         if isinstance(self.evaluator, StitchEvaluators):
             return
         menu = StitchMenu(self.runner.model)
@@ -168,7 +171,7 @@ class StitchLoop(BaseLoop):
         self.plan(self.evaluator.by_id)
 
     def plan(self, ids: Iterable[int]) -> None:
-        """Find out once what these stitches share, in the backbone and in neck and heads."""
+        """Determine once what these stitches share, in the backbone and in neck and heads."""
         model = self.runner.model
         self._trie = stitched_backbone(model).trie(ids)
         levels = self._trie.shared_levels()
@@ -191,10 +194,12 @@ class StitchLoop(BaseLoop):
         """Run every stitch on one batch and give its metrics the outputs; ids and outputs."""
         model, backbone = self.runner.model, stitched_backbone(self.runner.model)
         step = model.val_step if mode == "val" else model.test_step
+        # Made per batch: everything that is shared belongs to these images.
         passes, labels = backbone.share_prefixes(self._trie), BatchLabels()
         with autocast(enabled=self.fp16), self._memo.share():
             predict: Callable[[], Any] = partial(step, data_batch)
             if self._wants_labels_only():
+                # Preprocesses the batch here, once for all stitches.
                 predict = LabelStep(unwrap(model), data_batch)
             for stitch_id in self._trie.order:
                 self._memo.begin()

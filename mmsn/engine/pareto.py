@@ -51,7 +51,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         stitches: ids or words; see ``mmsn.stitching.resolve``.
         budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
             expensive stitch that it allows.
-        latency: which stitches to time on this machine afterwards: "none", those of the
+        latency: which stitches to time on this machine afterward: "none", those of the
             "frontier", or "all".
         chunk: images per rank after which results go to disk. The same call continues there. 0
             keeps nothing, for metrics whose results are not plain data.
@@ -98,6 +98,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
                 for metric, entries in zip(metrics, per_metric, strict=True):
                     metric.results.extend(entries)
         self._batches_per_chunk = max(1, self.chunk // (self.dataloader.batch_size or 1))
+        # The last chunk may be shorter than the others.
         self._batches_done = min(len(chunks) * self._batches_per_chunk, len(self.dataloader))
         self._saved = self._counts()  # of results per metric that are on disk
         if chunks:
@@ -126,6 +127,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
             self._progress.stop()
         if is_main_process():
             self._finish()
+        # No rank may remove its chunks before the report is written.
         barrier()
         self._store.remove()  # on every rank: it may have a disk of its own
         barrier()
@@ -147,6 +149,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
     def _finish_chunk(self, number: int) -> None:
         results: Results = {
             stitch: [
+                # Metrics keep everything; new is what came after the last chunk.
                 metric.results[start:]
                 for metric, start in zip(evaluator.metrics, self._saved[stitch], strict=True)
             ]
@@ -160,6 +163,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
     def _report_so_far(self, chunks: int) -> None:
         of_images = len(self.dataloader.dataset)
         batch = (self.dataloader.batch_size or 1) * get_world_size()
+        # Samplers repeat images so that all ranks have equally many.
         images = min(of_images, chunks * self._batches_per_chunk * batch)
         try:
             with quiet():  # tables per class and stitch, after every chunk
@@ -171,7 +175,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
         report.save(Path(self.runner.work_dir) / "pareto.partial.json")
 
     def _finish(self) -> None:
-        """Write the report, and take the partial one away."""
+        """Write the report, and remove the partial one."""
         folder, size = Path(self.runner.work_dir), len(self.dataloader.dataset)
         results, ious = self.evaluator.results, self.evaluator.class_iou
         report = self._report(results, ious, size, size)
@@ -238,6 +242,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
             model=cfg.get("model"),
             weights=fingerprint_of_model(self.runner.model),
             checkpoint=[str(cfg.get("load_from")), self._checkpoint_sha256],
+            # Hooks may change what the model computes.
             hooks=cfg.get("custom_hooks"),
             dataloader=cfg.get("test_dataloader"),
             data=fingerprint_of_data(self.dataloader.dataset),
@@ -245,6 +250,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
             stitches=list(self.evaluator.by_id),
             chunk=self.chunk,
             fp16=self.fp16,
+            # Another number of ranks splits the images differently.
             ranks=get_world_size(),
             software=software_versions(),
         )

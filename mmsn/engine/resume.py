@@ -1,7 +1,7 @@
 """Which checkpoint of a folder to continue from: the newest one that is whole.
 
 mmengine takes the file that ``last_checkpoint`` names, whether it is there and whole or not. Here
-the checksums in the file decide, and an older whole file stands in for a damaged newer one.
+the checksums in the file decide, and an older whole file replaces a damaged newer one.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _find(work_dir: Path, template: str, folder: Path) -> str | None:
         faults.append(f"{str(pointer)!r} is empty, and there is no checkpoint beside it")
     if faults:
         raise UserError(
-            f"nothing to resume from: {'; '.join(faults)}; bring a whole checkpoint back, or "
-            f"remove these and {str(pointer)!r} to start anew"
+            f"nothing to resume from: {'; '.join(faults)}; restore a whole checkpoint, or remove "
+            f"these and {str(pointer)!r} to start again"
         )
     return None
 

@@ -25,7 +25,7 @@ def metrics_so_far(evaluator: Any) -> dict[str, float]:
 
 
 def keep_older(path: Path) -> Path | None:
-    """Rename a file that is there to the first free ``NAME.N.json``; None if there is none."""
+    """Rename an existing file to the first free ``NAME.N.json``; None if there is none."""
     if not path.exists():
         return None
     for number in itertools.count(1):

@@ -14,7 +14,7 @@ from mmsn.evaluation.depth_metric import DepthMetric
 def most_frequent_class(
     labels: Iterable[np.ndarray], num_classes: int, ignore_index: int = 255
 ) -> dict[str, float]:
-    """Metrics, in percent, of calling every pixel the most frequent class of these very labels.
+    """Metrics, in percent, of predicting the most frequent class of these labels for every pixel.
 
     Args:
         labels: (H, W) maps of class numbers.
@@ -28,7 +28,7 @@ def most_frequent_class(
     for label in labels:
         counts += np.bincount(label[label != ignore_index].ravel(), minlength=num_classes)
     if not counts.sum():
-        raise UserError("there is no labelled pixel to count")
+        raise UserError("there is no labeled pixel to count")
     share = 100 * counts.max() / counts.sum()
     return {"aAcc": float(share), "mIoU": float(share / np.count_nonzero(counts))}
 
@@ -36,7 +36,7 @@ def most_frequent_class(
 def constant_depth(
     maps: Callable[[], Iterable[torch.Tensor]], metric: DepthMetric
 ) -> dict[str, float]:
-    """Depth metrics of calling every pixel the mean depth of these very images.
+    """Depth metrics of predicting the mean depth of these images for every pixel.
 
     Args:
         maps: gives the (H, W) depth maps in meters; called twice, so that they need not all be in

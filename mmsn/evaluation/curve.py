@@ -61,6 +61,7 @@ def anchor_budgets(results: Iterable[StitchResult]) -> Budgets:
     Raises:
         UserError: fewer than two anchors of different cost.
     """
+    # By cost, not by id: a report may hold the anchors in any order.
     costs = sorted({r.macs for r in results if r.kind == "anchor"})
     if len(costs) < 2:
         raise UserError(
@@ -162,7 +163,9 @@ def line_between(points: Iterable[tuple[float, float]], budgets: Budgets | None 
     # Between two knots the line is straight, so the trapezoidal rule is exact.
     knots = [low, *(macs for macs, _ in line if low < macs < high), high]
     return math.fsum(
-        (height(a) / 2 + height(b) / 2) * ((b - a) / (high - low)) for a, b in pairwise(knots)
+        # Halved before the sum, which could overflow.
+        (height(a) / 2 + height(b) / 2) * ((b - a) / (high - low))
+        for a, b in pairwise(knots)
     )
 
 
@@ -181,6 +184,7 @@ def class_gains(report: ParetoReport) -> list[tuple[str, list[float]]]:
     columns = [r.class_iou for r in class_frontier(report) if r.class_iou]
     rows = [(n, [c[k] for c in columns]) for k, n in enumerate(report.classes)] if columns else []
 
+    # Sorting by loss puts the largest gain first, and infinity puts NaN last.
     def loss(row: tuple[str, list[float]]) -> float:
         value = row[1][0] - row[1][-1]
         return math.inf if math.isnan(value) else value

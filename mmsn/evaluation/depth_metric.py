@@ -43,6 +43,7 @@ def depth_errors(prediction: Tensor, truth: Tensor) -> tuple[float, ...]:
         difference.square().mean().sqrt(),
         log.square().mean().sqrt(),
         log.abs().mean() / math.log(10),
+        # Of these pixels, not an estimate for others: no correction.
         100 * log.std(correction=0),
     ]
     return tuple(torch.stack(values).tolist())

@@ -88,6 +88,7 @@ def draw_depth(
 
     if not valid.any():
         raise UserError(f"{path}: the image has no valid depth to draw")
+    # NaN takes the gray of invalid pixels, and drops out of the scales below.
     known = np.where(valid, truth, np.nan)
     errors = [np.abs(p.meters - known) for p in predictions]
     predicted = np.stack([p.meters for p in predictions])
@@ -108,6 +109,7 @@ def draw_depth(
     axes = figure.subplots(rows, 4, squeeze=False)
     for row, prediction, error in zip(axes, predictions, errors, strict=True):
         scores = prediction.metrics
+        # The same image and truth in every row, so that each row can be read alone.
         titles = (
             "image",
             "ground truth",

@@ -125,6 +125,7 @@ def _add_run(
                 symbol=_SYMBOLS[kind],
                 size=12 if kind == "anchor" else 8,
                 color=color if name_runs else kind_color,
+                # As in the picture without plotly: networks off the frontier are paler.
                 opacity=[1.0 if r.id in on_frontier else 0.45 for r in points],
                 line=dict(width=[1.0 if r.id in on_frontier else 0.0 for r in points]),
             ),

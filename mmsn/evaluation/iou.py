@@ -44,7 +44,7 @@ class LabelSide:
         self._area_label = counts.float().cpu()
 
     def areas(self, prediction: Tensor) -> Areas:
-        """Intersection, union, predicted and labelled area of each class, in pixels.
+        """Intersection, union, predicted and labeled area of each class, in pixels.
 
         ``prediction`` holds classes from 0 on, as an argmax or a threshold gives them.
         """

@@ -194,7 +194,7 @@ def measure_latency(
     # A generator of its own: timing in the middle of a run must not change later random numbers.
     own_random = torch.Generator().manual_seed(0)
     image = torch.randn(batch_size, 3, *image_size, generator=own_random).to(device, dtype)
-    # Per module: ``train(True)`` afterwards would also switch on parts that were frozen.
+    # Per module: ``train(True)`` afterward would also switch on parts that were frozen.
     modes = {module: module.training for module in model.modules()}
     model.eval()
 
@@ -242,6 +242,7 @@ def time_interleaved(
     times: dict[Name, list[float]] = {name: [] for name in names}
     order = random.Random(0)
     for number in range(warm_up + repeats):
+        # Another order in each round, so that none always runs after the same other one.
         for name in order.sample(names, len(names)):
             _wait(device)  # kernels run asynchronously; none may be left from the pass before
             start = time.perf_counter()
@@ -307,5 +308,6 @@ def _wait(device: torch.device) -> None:
 
 def _summary(values: list[float]) -> Latency:
     ordered = sorted(values)
+    # The nearest rank: a time that was measured, not one between two.
     p90 = ordered[min(len(ordered) - 1, round(0.9 * (len(ordered) - 1)))]
     return Latency(p50_ms=statistics.median(ordered), p90_ms=p90, repeats=len(ordered))

@@ -99,6 +99,7 @@ class Family:
                 raise UserError(
                     f"{file} has no finite {metric}: it holds {', '.join(report.metric_names())}"
                 )
+            # A file that was copied under another seed would hide how much seeds differ.
             if report.training and report.training.seed not in (None, _seed(file)):
                 raise UserError(
                     f"{file} was trained with seed {report.training.seed}: rename the file"
@@ -165,8 +166,9 @@ class Family:
         costs = sorted({s.macs for report in reports for s in report.stitches})
         if len(costs) < 2:
             return []
+        # Of the method with the fewest units: its groups are the widest, so they suit all methods.
         units = min(count_units(seg for s in r.stitches for seg in s.segments) for r in reports)
-        macs = dict(enumerate(costs))  # positions stand in for ids, which repeat between methods
+        macs = dict(enumerate(costs))  # positions replace ids, which repeat between methods
         found: list[tuple[Budgets, dict[str, Spread]]] = []
         for group in budget_groups(macs, default_step(macs, units)):
             low, high = macs[group[0]], macs[group[-1]]
@@ -177,6 +179,7 @@ class Family:
                     for r in self.runs[method].values()
                 ]
                 if all(inside):
+                    # The frontier improves with cost, so its last network is the best of the group.
                     best[method] = Spread(tuple(b[-1].metrics[self.metric] for b in inside))
             found.append(((low, high), best))
         return found

@@ -64,6 +64,7 @@ def plot_methods(family: Family, path: str | Path, methods: Sequence[str] | None
         axes.step(gflops, heights.mean(0), where="post", color=color, linewidth=2, zorder=3)
         if len(reports) > 1:
             low, high = heights.min(0), heights.max(0)
+            # Lowest and highest, as in the tables: too few seeds for a standard deviation.
             axes.fill_between(gflops, low, high, step="post", color=color, alpha=0.2, linewidth=0)
         x, y = _points(reports, family.metric)
         axes.scatter(x, y, s=16, marker=marker, color=color, alpha=0.6, linewidths=0, zorder=2)
@@ -93,6 +94,7 @@ def envelopes(
     """
     curves = [frontier(report.stitches, metric) for report in reports]
     start = max(curve[0].macs for curve in curves)
+    # Step functions change only where some report has a network: no other budget matters.
     budgets = sorted({start, max_macs, *(r.macs for c in curves for r in c if r.macs > start)})
     heights = [
         [[r.metrics[metric] for r in curve if r.macs <= b][-1] for b in budgets] for curve in curves

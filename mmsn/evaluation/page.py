@@ -2,7 +2,7 @@
 
 Pointing at a stitch shows its segments, cost and metrics. Clicking it copies the line of Python
 that selects it, and shows it below the picture. A click on a column's head sorts a table. The page
-holds its own picture (``svg``) and some 40 lines of script; plotly comes with it on request.
+holds its own picture (``svg``) and some 40 lines of script; plotly is optional.
 """
 
 from __future__ import annotations

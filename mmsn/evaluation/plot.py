@@ -39,7 +39,7 @@ def axis_label(reports: Sequence[ParetoReport], axis: Axis) -> str:
 
 
 def drawable(report: ParetoReport, metric: str, axis: Axis) -> list[StitchResult]:
-    """The stitches that have a place in a picture: a cost on this axis, and a finite metric."""
+    """The stitches that can be drawn: they have a cost on this axis, and a finite metric."""
     costly = [r for r in report.stitches if r.cost(axis) is not None]
     return [r for r in costly if math.isfinite(r.metrics[metric])]
 
@@ -99,6 +99,7 @@ def plot_pareto(
         )
     low, high = axes.get_ylim()  # before the lines, which may lie far from all points
     for name, value in levels:
+        # A level far away would squeeze the curve; its value is in the legend anyway.
         inside = low <= value <= high
         axes.axhline(
             value,
@@ -115,6 +116,7 @@ def plot_pareto(
         kinds = {r.kind for report in reports for r in report.stitches}
         for kind, (marker, _, label) in KIND_STYLES.items():
             if kind in kinds:
+                # Empty, for the legend alone.
                 axes.scatter([], [], s=28, marker=marker, color="0.4", label=label)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
@@ -132,7 +134,7 @@ def _plain(text: str) -> str:
 def _draw_run(
     axes: Any, report: ParetoReport, metric: str, axis: Axis, run_color: str | None
 ) -> None:
-    """One report; ``run_color`` tells it from others, and kinds are told by marker alone then."""
+    """One report; with ``run_color`` kinds differ by marker alone, and colors distinguish runs."""
     best = frontier(report.stitches, metric, axis)
     axes.plot(
         [r.cost(axis) for r in best],
@@ -159,6 +161,7 @@ def _draw_run(
             axes.scatter(
                 [r.cost(axis) for r in group], [r.metrics[metric] for r in group], **style | look
             )
+        # Empty, for one entry of the legend instead of one per group.
         if results and not run_color:
             axes.scatter([], [], **style, label=label)
     if not run_color:

@@ -164,6 +164,7 @@ class ParetoReport(JsonFile):
         names = self.metric_names()
         if not names:
             raise UserError(f"report {self.title!r} holds no metrics")
+        # A prefix of the metric, as in depth/rmse, does not matter.
         known = [n for k in ("mIoU", "rmse") for n in names if n.rpartition("/")[2] == k]
         return (known or names)[0]
 
@@ -183,6 +184,7 @@ class ParetoReport(JsonFile):
 
 def software_versions() -> dict[str, str]:
     """Installed versions of what the figures depend on, by distribution name."""
+    # Both families of OpenMMLab packages, of which one is installed.
     names = ("mmsn", "torch", "timm", "onedl-mmsegmentation", "mmsegmentation")
     versions = {}
     for name in names:

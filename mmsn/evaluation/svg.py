@@ -50,11 +50,13 @@ class Scale:
     def around(cls, values: Sequence[float], start: float, stop: float) -> Scale:
         """With a margin of 5 %, so that no marker is cut off; also around one value or none."""
         low, high = min(values, default=0.0), max(values, default=1.0)
+        # A single value has no range: its own size sets the margin then.
         margin = 0.05 * (high - low) or 0.05 * abs(low) or 1.0
         return cls(low - margin, high + margin, start, stop)
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
+        # A tenth of a pixel is not visible, and more digits make the page larger.
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self, most: int = 9) -> list[float]:
@@ -79,7 +81,7 @@ def pareto_svg(
     points += alone.values()
     x = Scale.around([cost for cost, _ in points], LEFT, RIGHT)
     y = Scale.around([value for _, value in points], BOTTOM, TOP)
-    several = len(reports) > 1  # then colors tell runs apart, and shapes the kinds
+    several = len(reports) > 1  # then colors distinguish runs, and shapes kinds
     parts = [_axes(x, y, axis_label(reports, axis), metric_label(metric))]
     for results, color in zip(drawn, run_colors(len(reports)), strict=True):
         best = frontier(results, metric, axis)

@@ -49,6 +49,7 @@ class Reference:
             metric,
             common_budgets(reports, metric),
             max((r.macs for r in results), default=0),
+            # A reference no better than any result, so that no area is negative.
             max(values, default=0.0) if lower_is_better(metric) else 0.0,
         )
 
@@ -96,6 +97,7 @@ def text_table(report: ParetoReport, reference: Reference | None = None) -> str:
     title = f"{report.title}: FLOPs are multiply-accumulates at {report.image_size}"
     table = Table(title=escape(title))
     for name in ("stitch", "kind", "segments", "GFLOPs", "params (M)", metric, "frontier"):
+        # Names from files may hold brackets, which rich would read as markup.
         table.add_column(escape(name), justify="left" if name in ("kind", "segments") else "right")
     for result in sorted(report.stitches, key=lambda r: (r.macs, r.id)):
         table.add_row(

@@ -7,7 +7,7 @@ tensor. Not counted: weights, tables that are made once per grid, the workspace 
 allocator's cache, and resizing the prediction to the image.
 
 The forward pass itself runs, on PyTorch's meta device, so there is no second description of it to
-keep in step. A run of equal blocks is measured once.
+keep in sync. A run of equal blocks is measured once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmsn.stitching.space import Run
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention as one operator, as kernels run it; on the meta device it would be taken apart."""
+    """Attention as one operator, as kernels run it; on the meta device it would be decomposed."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None

@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint as recompute
 from mmsn.errors import UserError
 from mmsn.models.anchor_cost import count
 from mmsn.models.anchor_weights import load_checkpoint, load_pretrained
+from mmsn.models.grid_cache import Grid
 from mmsn.models.rel_pos import RelativePositionBias
-from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, Grid, TokenLayout, create
+from mmsn.models.timm_vits import EMBEDDING_PARAMETERS, TokenLayout, create
 from mmsn.stitching import AnchorCost
 
 
@@ -123,7 +124,7 @@ class Anchor(nn.Module):
         """Load the pretrained weights or the checkpoint, if the anchor has one.
 
         Raises:
-            FileNotFoundError: the checkpoint is not there.
+            MissingFile: the checkpoint is not there.
             RuntimeError: pretrained weights could not be loaded.
             UserError: keys are missing, unknown or of another shape; all are listed.
         """
@@ -172,5 +173,5 @@ class Anchor(nn.Module):
                 return
 
     def cost(self) -> AnchorCost:
-        """The shapes that the cost model needs, read off the modules of the whole anchor."""
+        """The shapes that the cost model needs, read from the modules of the whole anchor."""
         return self._cost

@@ -1,4 +1,4 @@
-"""What a stitched backbone asks of its settings and of its anchors together.
+"""What a stitched backbone requires of its settings and of its anchors together.
 
 Each check raises a ``UserError`` with the fix. What a single anchor refuses is in ``anchor`` and
 ``timm_vits``; which depths can be stitched is in ``mmsn.stitching.space``.
@@ -47,7 +47,7 @@ def check_together(anchors: Sequence[Anchor]) -> None:
     """Anchors that can exchange tokens, sorted from smallest to largest."""
     first = anchors[0]
     for other in anchors[1:]:
-        # A stitching layer maps channels token by token, so the tokens must stand for the same.
+        # A stitching layer maps channels token by token, so the tokens must represent the same.
         if other.token_layout != first.token_layout:
             layouts = " and ".join(f"{a.model_name} ({a.token_layout})" for a in (first, other))
             raise UserError(

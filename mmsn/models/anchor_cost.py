@@ -1,4 +1,4 @@
-"""What an anchor costs, read off its modules: weights per token, norms, attention, parameters.
+"""What an anchor costs, read from its modules: weights per token, norms, attention, parameters.
 
 Nothing here depends on timm's class: a linear layer is one multiply-accumulate per weight and
 token, wherever it stands, so SwiGLU, gates and separate projections need no special case.

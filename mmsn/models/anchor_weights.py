@@ -41,7 +41,7 @@ def load_checkpoint(anchor: Anchor, path: str, prefix: str = "") -> None:
     """Load a local file: an anchor saved by this package, timm's names, or a family's own.
 
     Raises:
-        FileNotFoundError: the file is not there.
+        MissingFile: the file is not there.
         UserError: keys are missing, unknown, of another shape or not finite; all are listed.
     """
     found = read_state_dict(path, prefix)

@@ -20,6 +20,10 @@ from mmsn.models.prefix_sharing import Level
 from mmsn.models.stitched_vit import StitchedViT
 from mmsn.models.tracing import LiveBytes, MacCounter, on_meta
 
+# A training step computes as much as this many forward passes: its backward pass multiplies twice
+# per weight, once for the gradient of the layer's input and once for that of its weight.
+STEP_PASSES = 3
+
 
 def unwrap(model: Any) -> Any:
     """The segmentor itself, without wrappers for distributed training or test-time augmentation."""

@@ -28,7 +28,7 @@ class _Block(Generic[T]):
     A context variable belongs to a thread, but a generator suspended in a ``with`` block leaves its
     block open while others run. So blocks know which generator they are in (``frame``), and which
     open blocks belong to generators that were suspended when they began (``strangers``): those
-    generators must not see this block when they go on.
+    generators must not see this block when they resume.
     """
 
     def __init__(self, value: T, below: tuple[_Block[T], ...], frame: FrameType | None) -> None:

@@ -115,7 +115,7 @@ class FPNDepthHead(DepthRegression, FPNHead):
 
 @MODELS.register_module()
 class FCNDepthHead(DepthRegression, FCNHead):
-    """Convolutions on one level, regressing depth; linear with one of size 1 and no activation."""
+    """Convolutions on one level, regressing depth; linear with a 1x1 kernel and no activation."""
 
 
 def levels_for(head: nn.Module, levels: Sequence[Level]) -> Sequence[Level]:

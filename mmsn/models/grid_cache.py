@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Grid = tuple[int, int]  # rows and columns of patch tokens
+
 # Tensors kept at a time; whole images come in many sizes, and a table for each would add up.
 CAPACITY = 8
 

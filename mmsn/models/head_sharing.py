@@ -6,7 +6,7 @@ give equal results, too. Evaluation keeps them from one stitch to the next.
 
 Which modules these are is found from shapes, so this works for any head. What is left out: modules
 of classes from outside torch and OpenMMLab, which may have a state; modules with hooks inside,
-which have to be called; and operators that stand in a head's own ``forward``.
+which have to be called; and operators in a head's own ``forward``.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def _methods(owner: type, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(owner, name) for name in names}
 
 
-# Looked up now, so that what others patch into mmseg later counts as their own.
+# Looked up now, so that later patches of mmseg count as overrides.
 _MMSEG_SEGMENTOR = _methods(EncoderDecoder, _SEGMENTOR)
 _MMSEG_HEAD = _methods(BaseDecodeHead, _HEAD)
 
@@ -55,7 +55,7 @@ def predicts_like_mmseg(model: nn.Module) -> bool:
 def head_pass(model: Any) -> Callable[[Tensor], Tensor]:
     """A segmentor's pass over (B, 3, H, W) normalized pixels, to (B, C, h, w) channels.
 
-    They are as the head gives them where mmseg only resizes them afterwards, which
+    They are as the head gives them where mmseg only resizes them afterward, which
     ``ImageLogits`` does more cheaply; else they have the size of the image.
     """
     raw = predicts_like_mmseg(model) and _has_only(model.decode_head, _MMSEG_HEAD)

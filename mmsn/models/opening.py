@@ -21,7 +21,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.state_dict import read_checkpoint
 
 AUXILIARY = "auxiliary_head."
@@ -31,11 +31,11 @@ def read_config(path: str | Path) -> Config:
     """Read a config file; the modules that it names are imported.
 
     Raises:
-        FileNotFoundError: no such file.
+        MissingFile: no such file.
         UserError: a file that is not a config.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"config {str(path)!r} does not exist: give a config file")
+        raise MissingFile(f"config {str(path)!r} does not exist: give a config file")
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is a program, which may raise anything
@@ -171,12 +171,12 @@ def open_segmentor(
         device: see ``usable_device``.
 
     Raises:
-        FileNotFoundError: no such config or checkpoint.
+        MissingFile: no such config or checkpoint.
         UserError: a file that cannot be read, or a checkpoint of another network.
     """
     config = config if isinstance(config, Config) else read_config(config)
     state, meta = read_checkpoint(checkpoint)
-    check_weights(build(config, "meta"), state)  # before gigabytes are initialized in vain
+    check_weights(build(config, "meta"), state)  # before gigabytes are initialized for nothing
     return with_weights(config, state, meta, device)
 
 

@@ -13,9 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsn.models.grid_cache import GridCache
-
-Grid = tuple[int, int]
+from mmsn.models.grid_cache import Grid, GridCache
 
 
 def num_relative_positions(grid: Grid) -> int:

@@ -52,7 +52,7 @@ class StitchedViT(BaseModule):
         anchors: one dict per anchor, smallest to largest; see ``Anchor`` for the keys.
         img_size: side, or (height, width), of the training crop.
         out_indices: blocks (0-based) of the last anchor whose outputs are the feature levels. For
-            a stitch that runs the small anchor there, its matching block stands in.
+            a stitch that runs the small anchor there, its matching block is used.
         eval_levels: positions in ``out_indices`` that are read in evaluation mode; the others are
             not computed and given as None. All by default. A head that reads level 3 only, with
             auxiliary heads on the rest, needs ``(3,)``.
@@ -149,8 +149,9 @@ class StitchedViT(BaseModule):
         macs = self.stitch_macs(self.img_size)
         last = len(built) - 1
         self._stitch = self.space[last if last in macs else max(macs, key=lambda i: macs[i])]
-        # Three places that name a stitch, strongest first: the ``use_stitch`` of this thread or
-        # task, the draw of a training step, the stitch that was set. ``forward`` only reads them.
+        # Three places that name a stitch, highest priority first: the ``use_stitch`` of this thread
+        # or task, the draw of a training step, the stitch that was set. ``forward`` only reads
+        # them.
         self._drawn: tuple[Stitch, ...] = ()
         self._is_chosen = len(self.space) == 1  # False until a stitch to train is named
         self._in_use: ContextLocal[Stitch] = ContextLocal()
@@ -189,7 +190,7 @@ class StitchedViT(BaseModule):
         return (in_use,) if in_use else self._drawn or (self._stitch,)
 
     def _warn_of_one_stitch(self) -> None:
-        """Warn once where training mode runs the default stitch, which is hardly ever meant."""
+        """Warn once where training mode runs the default stitch, which is rarely intended."""
         if not (self._is_chosen or self._drawn or self._in_use.get()):
             self._is_chosen = True  # the warning is not repeated
             print_log(

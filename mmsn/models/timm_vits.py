@@ -27,9 +27,7 @@ from timm.models.vision_transformer import Block, ResPostBlock, VisionTransforme
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
-from mmsn.models.grid_cache import GridCache
-
-Grid = tuple[int, int]
+from mmsn.models.grid_cache import Grid, GridCache
 
 EMBEDDING_PARAMETERS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 CLASSIFICATION_PARTS = ("norm", "fc_norm", "head", "head_dist", "attn_pool")
@@ -61,7 +59,7 @@ class TokenLayout(NamedTuple):
 
 
 class PlainViT:
-    """What an anchor asks of a timm ViT; as it stands, the adapter of ``VisionTransformer``.
+    """What an anchor needs from a timm ViT; unchanged, the adapter of ``VisionTransformer``.
 
     A plain object, not a module, so that it adds nothing to the names in a state dict.
     """
@@ -153,7 +151,7 @@ class EvaViT(PlainViT):
 class CachedRope(nn.Module):
     """timm's rotary position embedding without trained parameters, one table per grid.
 
-    Modifications: timm makes the table anew in every forward pass. Its values and its dtype stay:
+    Modifications: timm makes the table again in every forward pass. Its values and its dtype stay:
     float32 at least, also where tokens are in half precision, because timm rotates in that.
     """
 

@@ -1,6 +1,6 @@
 """The shape of a child anchor and the weights that it starts from.
 
-A child of ``depth`` blocks answers for its parent in units: its block i replaces the parent's
+A child of ``depth`` blocks replaces its parent unit by unit: its block i replaces the parent's
 blocks ``[i * r, (i + 1) * r)``, where r is the parent's depth over the child's. These are the
 positions at which ``StitchSpace`` joins anchors of two depths. Training is in ``distill``.
 """
@@ -99,8 +99,8 @@ def plan_child(
         blocks: ``first`` starts from the parent's first blocks, ``every`` from the first block of
             each unit; or the numbers of ``depth`` blocks.
         width: channels of a token; the parent's by default.
-        heads: attention heads; by default as many as the width has room for at the parent's
-            head width.
+        heads: attention heads; by default as many as fit the width at the parent's head
+            width.
 
     Raises:
         UserError: a depth, block, width or head count that does not fit.
@@ -208,7 +208,7 @@ def start_child(
 
 
 def pick_blocks(state: Mapping[str, Tensor], blocks: Sequence[int]) -> dict[str, Tensor]:
-    """The state dict of a ViT with only these blocks, numbered anew."""
+    """The state dict of a ViT with only these blocks, renumbered."""
     picked = {key: value for key, value in state.items() if not key.startswith("blocks.")}
     for place, block in enumerate(blocks):
         own = f"blocks.{block}."

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 CROP_AREA = (0.25, 1.0)  # share of the image
@@ -32,7 +32,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     A listed path is relative to its list. The order is the same on every machine.
 
     Raises:
-        FileNotFoundError: a source or a listed image is not there.
+        MissingFile: a source or a listed image is not there.
         UserError: a source without images.
     """
     found: list[Path] = []
@@ -47,12 +47,12 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
             files = [source.parent / line for line in lines if line]
             absent = [file for file in files if not os.path.isfile(file)]
             if absent:
-                raise FileNotFoundError(
+                raise MissingFile(
                     f"{str(source)!r} lists {len(absent)} images that do not exist, "
                     f"the first is {str(absent[0])!r}"
                 )
         else:
-            raise FileNotFoundError(
+            raise MissingFile(
                 f"images {str(source)!r} do not exist: give a folder, or a text file of paths"
             )
         if not files:

@@ -63,7 +63,7 @@ class StitchingLayer(nn.Module):
     def set_affine(self, weight: Tensor, bias: Tensor) -> None:
         """Take W (out_features, in_features) and b (out_features,) and count as initialized.
 
-        The update starts anew, at zero, so that the layer is exactly this map.
+        The update is reset to zero, so that the layer is exactly this map.
         """
         self.weight.copy_(weight)
         self.bias.copy_(bias)

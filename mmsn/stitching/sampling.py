@@ -76,7 +76,7 @@ def draw_parts(
     """The stitches to train at this iteration, one for each part of the batch.
 
     One part is ``draw``. Of several, half (rounded down) are the ends, that is members of the
-    last and the first group by turns, and the others are members of the groups between them,
+    last and the first group alternately, and the others are members of the groups between them,
     drawn without replacement. So every step holds the ends of the curve, which bound what all
     others can reach, and spreads the rest over budgets.
 

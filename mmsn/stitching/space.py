@@ -128,7 +128,7 @@ class StitchSpace:
                     f"divide the other; choose for example {small} and {2 * small}"
                 )
         self._by_id = {stitch.id: stitch for stitch in self._enumerate()}
-        self._is_subset = False  # only for what an unknown id is told
+        self._is_subset = False  # only for the message about an unknown id
 
     @classmethod
     def one_way(cls, depths: Iterable[int]) -> StitchSpace:
@@ -191,7 +191,7 @@ class StitchSpace:
 
     @property
     def ladder(self) -> int:
-        """In how many equal steps of cost one gets from the cheapest stitch to the largest."""
+        """The number of equal steps of cost from the cheapest stitch to the largest."""
         if self.mode == "elastic":
             return self.depths[0] // 2
         return sum(self.units(pair) for pair in range(len(self.depths) - 1))
@@ -233,7 +233,7 @@ class StitchSpace:
         return tuple(keys)
 
     def level_tap(self, block: int, anchor: int) -> tuple[int, tuple[LayerKey, ...]]:
-        """Where ``anchor`` stands in for ``block`` of the last anchor as a feature level.
+        """Where ``anchor`` replaces ``block`` of the last anchor as a feature level.
 
         Returns the block of ``anchor`` after which its tokens are taken, and the stitching layers
         that carry them to the last anchor's width, applied left to right.

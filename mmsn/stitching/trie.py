@@ -66,7 +66,7 @@ class Trie:
         routes = {
             i: single_steps(space.route(space[i], out_indices, levels)) for i in dict.fromkeys(ids)
         }
-        # The anchor that embeds the image is no step of a route, so it is compared apart.
+        # The anchor that embeds the image is not a step of a route, so it is compared apart.
         first = {i: space[i].segments[0].anchor for i in routes}
         # Any total order of steps puts routes with a common beginning next to each other; text is
         # one that tuples of different kinds have.

@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 
 from mmsn.adopt import adopt, find_config, parse_anchor
 from mmsn.deploy.extraction import RUNNER_KEYS
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models import build
 from mmsn.models.complexity import trace_head
 from tests.adopt.names import (
@@ -122,7 +122,7 @@ def test_an_adopted_config_trains_one_step(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", [UPERNET, BEIT, SETR_PUP, SEGMENTER])
-def test_no_variable_is_left_that_nobody_reads(name):
+def test_no_variable_is_left_unread(name):
     """Editing a top-level ``train_pipeline`` or ``optimizer`` of a complete file does nothing."""
     config = adopt(mmseg_config(name), DEIT3).config
     assert set(config) <= {*RUNNER_KEYS, "load_from", "resume"} - {"train_pipeline"}
@@ -166,7 +166,7 @@ def test_anchors_and_configs_by_name():
     assert parse_anchor("a.b") == dict(model_name="a.b", pretrained=True)
     assert parse_anchor("a=x/y.pth") == dict(model_name="a", checkpoint="x/y.pth")
     assert find_config(f"mmseg::upernet/{UPERNET}") == find_config(UPERNET)
-    with pytest.raises(FileNotFoundError, match=r"'no_such_config\.py' does not exist"):
+    with pytest.raises(MissingFile, match=r"'no_such_config\.py' does not exist"):
         find_config("no_such_config.py")
 
 

@@ -1,4 +1,4 @@
-"""What was changed is written down, once and only if it was."""
+"""Changes are recorded once, and only where there is one."""
 
 from mmsn.adopt.changes import Change, ChangeLog
 

@@ -31,7 +31,7 @@ def test_classes_and_palette():
 
 
 def build(split: str, pipeline: list) -> NYUv2SegDataset:
-    """A copy with labels from 0 on, whose label 39 mixes otherprop and unlabelled pixels."""
+    """A copy with labels from 0 on, whose label 39 mixes otherprop and unlabeled pixels."""
     return DATASETS.build(
         {
             "type": "mmsn.NYUv2SegDataset",

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from mmsn.datasets import NYUv2SegDataset, convert_nyuv2
 from mmsn.datasets.nyuv2_convert import read_class_mapping, read_splits
 from mmsn.datasets.nyuv2_mapping import mapping40
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_config_reads_what_the_converter_writes(official, tmp_path):
     settings.data_root = str(tmp_path / "out")
     item = DATASETS.build(settings)[0]
     assert item["inputs"].shape == (3, 480, 640)
-    expected = mapping40()[labels[1]] - 1  # 0, unlabelled, becomes 255
+    expected = mapping40()[labels[1]] - 1  # 0, unlabeled, becomes 255
     assert np.array_equal(item["data_samples"].gt_sem_seg.data[0].numpy(), expected)
 
 
@@ -102,7 +102,7 @@ def test_own_class_mapping(official, tmp_path):
 def test_unusable_inputs_are_named_in_one_line(official, tmp_path):
     mat, splits, images, _ = official
     out = tmp_path / "out"
-    with pytest.raises(FileNotFoundError, match=r"no\.mat does not exist; download it"):
+    with pytest.raises(MissingFile, match=r"no\.mat does not exist; download it"):
         convert_nyuv2(tmp_path / "no.mat", splits, out)
     with pytest.raises(UserError, match="not a complete HDF5 file"):
         convert_nyuv2(splits, splits, out)
@@ -163,5 +163,5 @@ def test_command_line(official, tmp_path, capsys):
     spec.loader.exec_module(tool)
     tool.main([str(mat), str(splits), "--out", str(tmp_path / "out")])
     assert "2 train and 1 test images (3 written now, 0 were ready)" in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match=r"no.mat does not exist"):
+    with pytest.raises(MissingFile, match=r"no.mat does not exist"):
         tool.main([str(tmp_path / "no.mat"), str(splits)])

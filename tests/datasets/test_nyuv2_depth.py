@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmsn.datasets import NYUv2DepthDataset
 from mmsn.datasets.files import encode
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.evaluation import DepthMetric
 
 FOLDER = Path(__file__).parents[2] / "configs/_base_/datasets"
@@ -84,8 +84,8 @@ def test_a_base_gives_samples(name, tmp_path):
         assert (truth == 0).any()
         if "seg" in name:
             labels = sample["data_samples"].gt_sem_seg.data
-            unlabelled = labels == (0 if "39" in name else 255)
-            assert torch.equal(unlabelled, truth == 0)  # both are cut alike
+            unlabeled = labels == (0 if "39" in name else 255)
+            assert torch.equal(unlabeled, truth == 0)  # both are cut alike
     assert (zoomed > 4) == (zoom > 1)  # depth is divided by the zoom
 
     test = DATASETS.build(config.test_dataloader.dataset)
@@ -119,17 +119,17 @@ def test_paths_with_folders_and_without_labels(tmp_path):
 
     settings = dict(data_root=str(tmp_path), img_suffix=".jpg")
     (tmp_path / "d/2.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 2 images have no depth map, .*/d/2"):
+    with pytest.raises(MissingFile, match=r"1 of 2 images have no depth map, .*/d/2"):
         NYUv2DepthDataset(data_prefix=prefix, **settings)
-    with pytest.raises(FileNotFoundError, match="2 of 2 images have no depth map"):
+    with pytest.raises(MissingFile, match="2 of 2 images have no depth map"):
         NYUv2DepthDataset(data_prefix=prefix | dict(depth_map_path="none"), **settings)
     with pytest.raises(UserError, match="data_prefix has no depth_map_path; give"):
         NYUv2DepthDataset(data_prefix=dict(img_path="i"), **settings)
-    with pytest.raises(FileNotFoundError, match=r"has no image with suffix '\.bmp'"):
+    with pytest.raises(MissingFile, match=r"has no image with suffix '\.bmp'"):
         NYUv2DepthDataset(data_prefix=prefix, **settings | dict(img_suffix=".bmp"))
-    with pytest.raises(FileNotFoundError, match=r"none is not a folder .*nyuv2_depth\.py raw"):
+    with pytest.raises(MissingFile, match=r"none is not a folder .*nyuv2_depth\.py raw"):
         NYUv2DepthDataset(data_prefix=prefix | dict(img_path="none"), **settings)
-    with pytest.raises(FileNotFoundError, match=r"no\.txt does not exist; .*nyuv2_depth\.py l"):
+    with pytest.raises(MissingFile, match=r"no\.txt does not exist; .*nyuv2_depth\.py l"):
         NYUv2DepthDataset(data_prefix=prefix, ann_file="no.txt", **settings)
 
 

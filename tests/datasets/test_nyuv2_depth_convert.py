@@ -17,7 +17,7 @@ from mmsn.datasets.nyuv2_depth_convert import (
     convert_nyuv2_raw,
     to_millimeters,
 )
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 
 h5py = pytest.importorskip("h5py")
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def meters(path):
     return array / 1000
 
 
-class TestLabelled:
+class TestLabeled:
     def test_depth_is_right_to_half_a_millimeter(self, with_depth, tmp_path):
         mat, _, filled, raw = with_depth
         calls = []
@@ -91,7 +91,7 @@ class TestLabelled:
     def test_configs_read_what_the_command_writes(self, with_depth, tmp_path, tool, capsys):
         mat, splits, filled, raw = with_depth
         out = tmp_path / "out"
-        assert tool(["labelled", str(mat), str(splits), "--out", str(out)]) == 0
+        assert tool(["labeled", str(mat), str(splits), "--out", str(out)]) == 0
         said = capsys.readouterr().out
         assert "2 train and 1 test images (3 written now, 0 were ready, 0 left out)" in said
         assert "depth maps of 3 images (3 written now, 0 were ready)" in said
@@ -111,7 +111,7 @@ class TestLabelled:
 
     def test_unusable_files_are_named_in_one_line(self, with_depth, tmp_path, tool, capsys):
         mat, splits, *_ = with_depth
-        arguments = ["labelled", str(mat), str(splits), "--out", str(tmp_path / "out")]
+        arguments = ["labeled", str(mat), str(splits), "--out", str(tmp_path / "out")]
         with h5py.File(mat, "a") as file:
             file["rawDepths"][2, 5, 5] = 70.0
         assert tool(arguments) == 2
@@ -317,5 +317,5 @@ def test_a_conversion_without_depth_is_noticed(with_depth, tmp_path):
     convert_nyuv2(mat, splits, tmp_path / "out")
     config = Config.fromfile(ROOT / "configs/_base_/datasets/nyuv2-depth_416x544.py")
     config.test_dataloader.dataset.data_root = str(tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match=r"1 of 1 images have no depth map"):
+    with pytest.raises(MissingFile, match=r"1 of 1 images have no depth map"):
         DATASETS.build(config.test_dataloader.dataset)

@@ -10,7 +10,7 @@ from mmseg.registry import DATASETS
 
 from mmsn.datasets import ShapesDataset, generate_shapes
 from mmsn.datasets.shapes_render import CLASSES, render
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 
 CONFIG = Path(__file__).parents[2] / "configs/_base_/datasets/shapes_96x96.py"
 
@@ -75,5 +75,5 @@ def test_config_reads_what_the_generator_writes(tmp_path):
 
 
 def test_missing_folder_says_how_to_make_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"tools/dataset_converters/shapes\.py"):
+    with pytest.raises(MissingFile, match=r"tools/dataset_converters/shapes\.py"):
         ShapesDataset(data_root=str(tmp_path), data_prefix={"img_path": "images/training"})

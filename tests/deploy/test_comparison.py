@@ -1,4 +1,4 @@
-"""Variants of a segmentor on real data: metrics through mmseg, passes in turns."""
+"""Variants of a segmentor on real data: metrics through mmseg, passes in interleaved order."""
 
 import pytest
 import torch

@@ -140,7 +140,7 @@ def _spin():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot bind to a core here")
 @torch.no_grad()
 def test_real_load_on_a_real_model():
-    """Processes compete for the core that a model runs on; the controller gives way, and returns.
+    """Processes compete for the core that a model runs on; the controller steps down, and up again.
 
     What is asserted is the order of events, each waited for; no time is.
     """

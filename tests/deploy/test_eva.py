@@ -27,6 +27,7 @@ def test_each_stitch_extracts_to_what_the_supernet_predicts():
             assert_same(logits(network, image), logits(model, image))
 
 
+@pytest.mark.slow
 def test_anchors_predict_the_same_without_mmsn(tmp_path):
     images, expected = {}, {}
     names = ("vit_small_plus_patch16_dinov3_qkvb", "vit_pe_core_tiny_patch16_384")
@@ -47,6 +48,7 @@ def test_anchors_predict_the_same_without_mmsn(tmp_path):
             assert_same(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [("vit_small_plus_patch16_dinov3_qkvb", ".onnx"), ("eva02_tiny_patch14_224", ".pt2")],

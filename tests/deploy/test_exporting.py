@@ -8,7 +8,7 @@ import torch
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
 from mmsn.deploy.exporting import check_request, crop_size, quantize
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models.opening import with_weights
 from mmsn.stitching import StitchingLayer
 from tests.deploy.conftest import small_config, trained
@@ -32,6 +32,7 @@ def logits(model, image):
         return model.encode_decode(image, [dict(img_shape=image.shape[2:])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "stitch", "size", "anchor"),
     [
@@ -82,6 +83,7 @@ def test_onnx_gives_the_same_logits_for_any_batch_and_nearly_so_in_int8(
         assert ((integers * scale - weight).abs() <= 0.51 * scale).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "stitch"), [("setr-naive", 9), ("fpn", 2)])
 def test_height_and_width_are_free_where_the_head_allows_it(head, stitch, tmp_path):
     pytest.importorskip("onnxruntime")
@@ -111,6 +113,7 @@ def test_openvino_runs_the_file(tmp_path):
         assert (got - logits(model, image)).abs().max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_head_that_pools_is_free_in_pt2(tmp_path):
     model, _ = one_stitch("upernet", 2)
     run = open_exported(export(model, tmp_path / "model.pt2", None))
@@ -134,6 +137,7 @@ def test_a_head_that_needs_one_size_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "model.pt2").exists()
 
 
+@pytest.mark.slow
 def test_a_pt2_file_runs_where_mmsn_mmseg_and_timm_are_not_imported(tmp_path):
     model, weights = one_stitch("fpn", 0)
     path = export(model, tmp_path / "model.pt2", (64, 64))
@@ -200,7 +204,7 @@ def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
         if name.endswith(".onnx"):
             pytest.importorskip("onnxruntime")
             pytest.importorskip("onnxscript")
-        with pytest.raises(FileNotFoundError, match=f"{name}' does not exist"):
+        with pytest.raises(MissingFile, match=f"{name}' does not exist"):
             open_exported(tmp_path / name)
         (tmp_path / name).write_bytes(b"hello")
         with pytest.raises(UserError, match=f"{name}' is not a file that tools/export.py wrote"):

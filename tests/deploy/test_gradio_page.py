@@ -1,4 +1,4 @@
-"""The page, driven as a visitor would drive it; skipped where there is no browser or no gradio."""
+"""The page, used as a visitor would use it; skipped where there is no browser or no gradio."""
 
 import os
 import re
@@ -108,7 +108,7 @@ def test_a_large_photo_answers_and_a_broken_one_says_so(visit, tmp_path):
     visit.reload()
     (tmp_path / "broken.png").write_bytes(b"no")
     upload(visit, tmp_path / "broken.png")
-    shown = visit.get_by_text("This file is no image that can be read").first
+    shown = visit.get_by_text("This file is not an image that can be read").first
     playwright.expect(shown).to_be_visible(timeout=60_000)
     look(visit, "broken")
 

@@ -48,7 +48,7 @@ def model_for(*args, **options):
     """A model of one config with random weights that tell stitches apart."""
     config = config_for(*args, **options)
     model = with_weights(Config(config.to_dict()), tiny_model().state_dict(), CLASSES)
-    with model.backbone.use_stitch(6):  # every class shall win somewhere
+    with model.backbone.use_stitch(6):  # every class should win somewhere
         mean = Predictor.of(model).logits(picture(64, 64)).mean((1, 2))
     model.decode_head.conv_seg.bias.data -= torch.from_numpy(mean)
     return model
@@ -122,6 +122,7 @@ def files(tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "window"), [("whole, stretched", (64, 96)), ("slide, scaled", (32, 32))]
 )
@@ -173,7 +174,7 @@ def test_images_in_every_form(tmp_path):
         with pytest.raises(UserError, match="is not allowed: give a file, or"):
             read_image(wrong)
     (tmp_path / "x.png").write_text("no")
-    with pytest.raises(UserError, match=r"x.png' is no image"):
+    with pytest.raises(UserError, match=r"x.png' is not an image"):
         read_image(tmp_path / "x.png")
 
 

@@ -1,4 +1,4 @@
-"""What tests look at in a Runner, before and after it has run."""
+"""What tests look at in a Runner, before and after it has run, and damage to its checkpoints."""
 
 from pathlib import Path
 
@@ -7,6 +7,25 @@ from mmsn.models import stitched_backbone
 
 def log_of(runner):
     return next(Path(runner.log_dir).glob("*.log")).read_text()
+
+
+def damage(path, how="truncated"):
+    """Damage a file as a kill, a disk or a user may."""
+    data = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "zeros":
+        path.write_bytes(bytes(len(data)))
+    elif how == "one bit":
+        middle = bytearray(data)
+        middle[len(data) // 2] ^= 4
+        path.write_bytes(middle)
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "missing":
+        path.unlink()
+    else:
+        raise ValueError(how)
 
 
 def layer_weights(runner):

@@ -9,7 +9,7 @@ from tests.tiny import tiny_anchor, tiny_head
 
 @pytest.fixture
 def plain(config):
-    """The tests' config, as a user has it who has not heard of mmsn."""
+    """The tests' config, as it is without mmsn."""
     config.model.backbone = dict(type="ResNetV1c", depth=18, strides=(1, 2, 1, 1))
     config.model.pretrained = "open-mmlab://resnet18_v1c"
     config.model.decode_head = tiny_head(12, in_index=3, in_channels=512)

@@ -44,7 +44,7 @@ def test_a_test_looks_at_its_own_loop(config):
 
 
 def test_hooks_may_be_registered_by_a_program(config):
-    """So those that a config lacks do not stop a Runner that somebody made."""
+    """So those that a config lacks do not stop a Runner that a program made."""
     sampling = config.custom_hooks.pop()
     config.train_cfg.max_iters = 1
     runner = Runner.from_cfg(config)

@@ -91,6 +91,7 @@ def config_of(model, data, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [DEPTH_MODEL, MULTI_TASK_MODEL], ids=["depth", "multi-task"])
 def test_a_model_trains_validates_and_is_benchmarked(model, data, tmp_path):
     config = config_of(model, data, tmp_path)

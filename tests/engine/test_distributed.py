@@ -1,4 +1,4 @@
-"""Two and four processes on the CPU: they must start, draw, stay and end alike."""
+"""Two and four processes on the CPU: they must start, draw, remain equal and end alike."""
 
 import contextlib
 import copy
@@ -60,7 +60,7 @@ def _benchmark(rank, ranks, port, file, results, stop_at):
 
     def count(data):
         calls.append(1)
-        if len(calls) == stop_at:  # both ranks, as when a job is cancelled
+        if len(calls) == stop_at:  # both ranks, as when a job is canceled
             raise KeyboardInterrupt
         return step(data)
 
@@ -187,7 +187,7 @@ def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, po
 
 
 def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
-    """Two ranks that were stopped and go on end with the figures of one process."""
+    """Two ranks that were stopped and continue end with the figures of one process."""
     alone = copy.deepcopy(pair_config)
     alone.merge_from_dict(dict(launcher="none", work_dir=str(tmp_path / "alone")))
     for name in ("model_wrapper_cfg", "env_cfg"):

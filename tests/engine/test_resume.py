@@ -5,6 +5,7 @@ import torch
 
 from mmsn.engine.resume import latest_checkpoint
 from mmsn.errors import UserError
+from tests.engine.reading import damage
 
 
 @pytest.fixture
@@ -22,22 +23,6 @@ def lines(monkeypatch):
     logged = []
     monkeypatch.setattr("mmsn.engine.resume.print_log", lambda line, **kwargs: logged.append(line))
     return logged
-
-
-def damage(path, how):
-    data = path.read_bytes()
-    if how == "truncated":
-        path.write_bytes(data[: len(data) // 2])
-    elif how == "zeros":
-        path.write_bytes(bytes(len(data)))
-    elif how == "one bit":
-        middle = bytearray(data)
-        middle[len(data) // 2] ^= 4
-        path.write_bytes(middle)
-    elif how == "empty":
-        path.write_bytes(b"")
-    else:
-        path.unlink()
 
 
 @pytest.mark.parametrize("how", ["truncated", "zeros", "one bit", "empty", "missing"])
@@ -61,7 +46,7 @@ def test_a_wrong_last_checkpoint_does_not_hide_the_newest_file(folder, text):
 
 
 def test_leftovers_of_a_longer_run_are_not_newer(folder):
-    """Someone began anew in the folder of a longer run."""
+    """A new run was started in the folder of a longer one."""
     (folder / "iter_600.pth").write_bytes((folder / "iter_4.pth").read_bytes())
     assert latest_checkpoint(folder) == str(folder / "iter_6.pth")
     damage(folder / "iter_6.pth", "truncated")

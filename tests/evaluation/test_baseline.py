@@ -1,4 +1,4 @@
-"""What to beat: a constant prediction, of classes and of depth."""
+"""A lower bound: a constant prediction, of classes and of depth."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def test_the_most_frequent_class_agrees_with_the_metric_of_mmseg():
     assert ours["aAcc"] == pytest.approx(theirs["aAcc"], abs=0.01)
 
 
-def test_no_labelled_pixel_is_refused():
-    with pytest.raises(UserError, match="no labelled pixel"):
+def test_no_labeled_pixel_is_refused():
+    with pytest.raises(UserError, match="no labeled pixel"):
         most_frequent_class([np.full((2, 2), 255)], 3)
 
 

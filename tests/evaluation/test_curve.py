@@ -1,4 +1,4 @@
-"""The frontier, and the numbers that stand for a curve."""
+"""The frontier, and the numbers that summarize a curve."""
 
 import json
 import math

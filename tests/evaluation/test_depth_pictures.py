@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from mmseg.apis import init_model
 from PIL import Image
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.evaluation import DepthMetric
 from mmsn.evaluation.depth_pictures import Prediction, draw_depth, predict_depth
 
@@ -145,7 +145,7 @@ def test_the_command_refuses_in_one_line(depth_config, depth_checkpoint, tool, t
         *_, told = capsys.readouterr().err.splitlines()
         assert told.startswith("error: ")
         assert reason in told, words
-    with pytest.raises(FileNotFoundError, match="'none' does not exist: give a local"):
+    with pytest.raises(MissingFile, match="'none' does not exist: give a local"):
         draw.main([depth_config.filename, "none"])
     plain = Config.fromfile(depth_config.filename)
     plain.test_evaluator = dict(type="IoUMetric")

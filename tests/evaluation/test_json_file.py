@@ -88,7 +88,7 @@ def test_changed_values_are_refused_or_harmless(kind, tmp_path):
     whole = json.loads(FILES[kind][1].model_dump_json())
     valid = [
         read(kind, tmp_path / "x.json", json.dumps(mutated(whole, seed)).encode())
-        for seed in range(1500)
+        for seed in range(500)
     ]
     assert 0.01 < sum(valid) / len(valid) < 0.5  # both sides were tried
 

@@ -39,7 +39,7 @@ def test_titles_are_not_taken_for_formulas(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "depth/"])
-def test_depth_is_labelled_with_its_unit_and_its_direction(prefix, tmp_path):
+def test_depth_is_labeled_with_its_unit_and_its_direction(prefix, tmp_path):
     plot_pareto(depth_report(prefix), tmp_path / "x.svg", levels=[("constant depth", 0.5171)])
     assert f"<!-- {prefix}rmse (m, lower is better) -->" in (tmp_path / "x.svg").read_text()
     assert "<!-- constant depth: 0.5171 -->" in (tmp_path / "x.svg").read_text()
@@ -52,7 +52,7 @@ def test_what_is_not_finite_is_left_out(tmp_path):
 
 
 def test_plotting_libraries_load_when_they_are_used():
-    """They take a good part of a second, and few who import mmsn draw."""
+    """They take part of a second, and few programs that import mmsn draw."""
     found = []
     for path in sorted((Path(__file__).parents[2] / "mmsn").rglob("*.py")):
         if path.name == "gradio_page.py":  # not a part of `import mmsn`: its tool alone loads it

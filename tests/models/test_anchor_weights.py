@@ -5,7 +5,7 @@ import safetensors.torch
 import timm
 import torch
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models import Anchor
 
 
@@ -91,7 +91,7 @@ def test_a_pytorch_file_with_a_prefix_loads(tmp_path):
 
 
 def test_a_missing_file_and_a_file_of_code_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(MissingFile, match="does not exist"):
         load(str(tmp_path / "none.pth"))
     torch.save({"state_dict": pytest.raises}, tmp_path / "code.pth")
     with pytest.raises(UserError, match="cannot be read as plain tensors"):

@@ -63,7 +63,7 @@ def test_predictions_are_those_of_a_loop(test_cfg, by_hand, flip):
 
 @torch.no_grad()
 def test_mmsegs_estimator_does_not_slide():
-    """Why there is an own one; where this fails, mmseg has been mended."""
+    """Why this package has its own; where this fails, mmseg has been fixed."""
     image = torch.randn(1, 3, 48, 56)
     model = build(DEPTH_MODEL, test_cfg=SLIDE)
     samples = [sample((48, 56))]
@@ -163,7 +163,7 @@ def test_a_prediction_is_pixel_data_of_one_channel(model):
     assert found.pred_depth_map.data.shape == (1, 32, 32)
 
 
-def test_class_tokens_that_nobody_reads_are_refused():
+def test_unread_class_tokens_are_refused():
     maps_only = copy.deepcopy(DEPTH_MODEL)
     maps_only["backbone"]["output_cls_token"] = True
     maps_only["decode_head"] = dict(

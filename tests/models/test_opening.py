@@ -1,11 +1,11 @@
-"""The door to a segmentor: everything fits, or one line says what does not."""
+"""Opening a segmentor: everything fits, or one line says what does not."""
 
 import numpy as np
 import pytest
 import torch
 from mmseg.apis import inference_model
 
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models import build, open_segmentor, read_config, segmentor_macs, usable_device
 from mmsn.models.opening import check_weights, dataset_meta, load_weights
 from tests.deploy.tiny import tiny_config, tiny_model
@@ -142,7 +142,7 @@ def test_devices():
 
 
 def test_configs_that_cannot_be_read(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no.py' does not exist: give a config file"):
+    with pytest.raises(MissingFile, match=r"no.py' does not exist: give a config file"):
         read_config(tmp_path / "no.py")
     for content, kind in ((b"a = b\n", "NameError"), (b"a = (", "SyntaxError"), (b"\xff", "")):
         (tmp_path / "bad.py").write_bytes(content)

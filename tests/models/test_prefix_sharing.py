@@ -70,7 +70,7 @@ def test_a_different_image_is_refused(build):
         pytest.raises(RuntimeError, match="call share_prefixes for each batch"),
     ):
         backbone(torch.randn(1, 3, 32, 32))
-    backbone(torch.randn(1, 3, 32, 32))  # afterwards all is as before
+    backbone(torch.randn(1, 3, 32, 32))  # afterward all is as before
 
 
 @torch.no_grad()

@@ -7,7 +7,9 @@ import torch
 from timm.layers import set_fused_attn
 
 from mmsn.errors import UserError
-from mmsn.models import Anchor, timm_vits
+from mmsn.models import Anchor, StitchedViT, timm_vits
+from mmsn.stitching import LayerKey
+from tests.tiny import tiny_eva
 
 DINOV3 = ["small", "small_plus", "base", "large", "huge_plus"]
 NAMES = [
@@ -158,7 +160,7 @@ def blocks_of(anchor, image):
 @torch.no_grad()
 @pytest.mark.parametrize("first", ["float32", "bfloat16", "autocast"])
 def test_a_table_serves_every_dtype_with_timms_own_values(first):
-    """A table made under autocast or in half precision would spoil what runs later."""
+    """A table made under autocast or in half precision would corrupt what runs later."""
     anchor, vit = dinov3_small(), timm_model("vit_small_patch16_dinov3", **NARROW)
     vit.load_state_dict(anchor.vit.state_dict(), strict=False)
     image = torch.randn(1, 3, 64, 96)
@@ -282,3 +284,37 @@ def test_rotary_coordinates_do_not_change_at_random_in_training():
     made = [anchor.vit.rope.rope.get_embed(shape=grid) for grid in ((4, 4), (4, 5))]
     for ours, again in zip(tables, made, strict=True):
         assert torch.equal(ours, again)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["sl", "ls"])
+def test_anchors_with_and_without_swiglu_stitch(kind):
+    torch.manual_seed(0)
+    anchors = [tiny_eva(16, 4, "vit_small_patch16_dinov3"), tiny_eva(24, 4)]
+    backbone = StitchedViT(anchors, 32, (3,), rank=2).eval()
+    for layer in backbone.stitching_layers.values():
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    (first, _, stop), (second, start, end) = next(
+        stitch for stitch in backbone.space if stitch.kind == kind
+    ).segments
+    vits = [backbone.anchor(n).vit for n in (first, second)]
+    assert [hasattr(vit.blocks[0].mlp, "fc1_g") for vit in vits] == [bool(first), bool(second)]
+
+    image = torch.randn(2, 3, 32, 48)
+    ((patches, prefix),) = vits[0].forward_intermediates(
+        image,
+        indices=[stop - 1],
+        return_prefix_tokens=True,
+        norm=False,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )
+    tokens = backbone.layer(LayerKey(first, second, stop - 1))(torch.cat([prefix, patches], dim=1))
+    for block in vits[1].blocks[start:end]:
+        tokens = block(tokens, rope=vits[1].rope.get_embed(shape=[2, 3]))
+    if second == 0:  # a level has the large anchor's width
+        tokens = backbone.layer(LayerKey(0, 1, end - 1))(tokens)
+    stitch = next(s.id for s in backbone.space if s.kind == kind)
+    with backbone.use_stitch(stitch):
+        (level,) = backbone(image)
+    torch.testing.assert_close(level.flatten(2).mT, tokens[:, 5:], atol=1e-5, rtol=1e-5)

@@ -84,6 +84,15 @@ def test_a_state_of_other_settings_is_refused(parent, folder, tmp_path):
         make_distillation(parent, folder).resume(tmp_path / "state")
 
 
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [(dict(steps=-1), "steps -1 must be"), (dict(steps=1, batch_size=0), "batch_size 0 must be")],
+)
+def test_settings_out_of_range_are_refused(settings, fault):
+    with pytest.raises(UserError, match=fault):
+        shrink.DistillSettings(**settings)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(parent, folder):
     distillation = make_distillation(parent, folder)
     distillation.maps.variance.zero_()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mmsn import shrink
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from tests.shrink.tiny import SIZE, unlabeled
 
 
@@ -60,9 +60,9 @@ def test_sources_are_folders_and_lists(folder, tmp_path):
     with pytest.raises(UserError, match="empty' holds no image"):
         shrink.find_images([folder, tmp_path / "empty"])
     listed.write_text("images/b/0.png\nimages/nothing.jpg\n")
-    with pytest.raises(FileNotFoundError, match=r"lists 1 images that do not exist.*nothing\.jpg"):
+    with pytest.raises(MissingFile, match=r"lists 1 images that do not exist.*nothing\.jpg"):
         shrink.find_images([listed])
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(MissingFile, match="absent"):
         shrink.find_images([tmp_path / "absent"])
     listed.write_bytes(b"images/b/0.png\n\xff")
     with pytest.raises(UserError, match=r"list\.txt' is not a list of paths \(.*0xff"):

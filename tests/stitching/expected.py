@@ -1,4 +1,4 @@
-"""What the trie and the draws amount to, worked out apart from the code that is tested."""
+"""What the trie and the draws give, computed independently of the code that is tested."""
 
 from collections.abc import Sequence
 

@@ -76,9 +76,9 @@ def operations(space, stitch, pair):
 
 
 def level_by_definition(space, stitch, block):
-    """The operations before a level: up to its block in the last anchor, or in one that stands in.
+    """The operations before a level: up to its block in the last anchor, or in its counterpart.
 
-    The block that stands in ends the unit which the block lies in; layers lead up from there.
+    The counterpart ends the unit that the block is in; layers lead up from there.
     """
     last = len(space.depths) - 1
     if last == 0:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmsn.deploy import Budget
 from mmsn.errors import UserError
 from tests.conftest import ROOT
+from tests.tools.flags import PARSED
 
 Tool = Callable[[str], ModuleType]
 COMMANDS = sorted(
@@ -24,9 +25,6 @@ COMMANDS = sorted(
     for path in (ROOT / "tools").rglob("[!_]*.py")
 )
 HEAVY = {"torch", "mmengine", "mmcv", "mmseg", "mmsn", "numpy"}
-RUN = dict(work_dir=None, cfg_options=None, launcher="none", local_rank=0)
-MODEL = dict(config="c.py", checkpoint="k.pth")
-SCORES = dict(report=None, latency_table=None)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -43,334 +41,26 @@ def test_help_is_quick_and_promises_no_gpus_flag(name: str) -> None:
     assert "--gpus" not in done.stdout
 
 
-PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "adopt": [
-        (
-            "c.py --anchors a b=c.pth",
-            dict(config="c.py", anchors=["a", "b=c.pth"], out=None, rank=16, stitch=["all"]),
-        ),
-        (
-            "c.py --anchors a b --out d.py --rank 4 --stitch sl 3",
-            dict(config="c.py", anchors=["a", "b"], out="d.py", rank=4, stitch=["sl", 3]),
-        ),
-    ],
-    "train": [
-        ("c.py", dict(config="c.py", **RUN, amp=False, resume=False)),
-        (
-            "c.py --work-dir w --amp --resume --launcher pytorch --cfg-options a=1 b.c=2 "
-            "--local-rank 3",
-            dict(
-                config="c.py",
-                work_dir="w",
-                amp=True,
-                resume=True,
-                launcher="pytorch",
-                cfg_options=["a=1", "b.c=2"],
-                local_rank=3,
-            ),
-        ),
-        (
-            "c.py --local_rank 1",
-            dict(config="c.py", **RUN | dict(local_rank=1), amp=False, resume=False),
-        ),
-    ],
-    "test": [
-        (
-            "c.py k.pth",
-            dict(
-                **MODEL,
-                **RUN,
-                stitch=None,
-                budget=None,
-                out=None,
-                show=False,
-                show_dir=None,
-                wait_time=2,
-                tta=False,
-            ),
-        ),
-        (
-            "c.py k.pth --out o --show --show-dir d --wait-time 1.5 --tta --launcher slurm "
-            "--stitch anchors 25 --budget 30% 100G",
-            dict(
-                **MODEL,
-                **RUN | dict(launcher="slurm"),
-                stitch=["anchors", 25],
-                budget=["30%", "100G"],
-                out="o",
-                show=True,
-                show_dir="d",
-                wait_time=1.5,
-                tta=True,
-            ),
-        ),
-    ],
-    "benchmark": [
-        (
-            "c.py k.pth",
-            dict(**MODEL, **RUN, stitch=["all"], best_of=None, latency="none", chunk=50, amp=False),
-        ),
-        (
-            "c.py k.pth --stitch sl 3 --latency frontier --chunk 8 --amp",
-            dict(
-                **MODEL,
-                **RUN,
-                stitch=["sl", 3],
-                best_of=None,
-                latency="frontier",
-                chunk=8,
-                amp=True,
-            ),
-        ),
-        (
-            "c.py k.pth --best-of r.json 2",
-            dict(
-                **MODEL,
-                **RUN,
-                stitch=["all"],
-                best_of=["r.json", "2"],
-                latency="none",
-                chunk=50,
-                amp=False,
-            ),
-        ),
-    ],
-    "compare": [
-        (
-            "c.py k.pth m.onnx n.pt2 --image-size 64 48 --images 5 --repeats 3",
-            dict(**MODEL, files=["m.onnx", "n.pt2"], image_size=[64, 48], images=5, repeats=3),
-        ),
-        (
-            "c.py k.pth m.onnx",
-            dict(**MODEL, files=["m.onnx"], image_size=None, images=None, repeats=20),
-        ),
-    ],
-    "convert_snnetv2": [
-        ("a.pth b.pth", dict(source="a.pth", target="b.pth", config=None, quiet=False)),
-        (
-            "a.pth b.pth --config c.py --quiet",
-            dict(source="a.pth", target="b.pth", config="c.py", quiet=True),
-        ),
-    ],
-    "costs": [
-        (
-            "c.py",
-            dict(
-                config="c.py",
-                budget=None,
-                all=False,
-                image_size=None,
-                batch_size=1,
-                latency_table=None,
-                stitch=["all"],
-                repeats=20,
-                device=None,
-                force=False,
-            ),
-        ),
-        (
-            "c.py --budget 25ms --image-size 64 48 --batch-size 2 --latency-table t.json "
-            "--stitch anchors 4 --repeats 3 --device cpu --force",
-            dict(
-                config="c.py",
-                budget="25ms",
-                all=False,
-                image_size=[64, 48],
-                batch_size=2,
-                latency_table="t.json",
-                stitch=["anchors", 4],
-                repeats=3,
-                device="cpu",
-                force=True,
-            ),
-        ),
-    ],
-    "demo": [("", dict(work_dir="work_dirs/demo")), ("--work-dir w", dict(work_dir="w"))],
-    "depth_pictures": [
-        (
-            "c.py k.pth",
-            dict(
-                **MODEL,
-                **RUN,
-                stitch=None,
-                budget=None,
-                indices=None,
-                images=4,
-                out=None,
-                device=None,
-            ),
-        ),
-        (
-            "c.py k.pth --stitch anchors 25 --budget 90G 30% --indices 3 4 --out o --device cuda:0",
-            dict(
-                **MODEL,
-                **RUN,
-                stitch=["anchors", 25],
-                budget=["90G", "30%"],
-                indices=[3, 4],
-                images=4,
-                out="o",
-                device="cuda:0",
-            ),
-        ),
-    ],
-    "export": [
-        (
-            "c.py k.pth --out m.onnx",
-            dict(
-                **MODEL,
-                stitch=None,
-                out="m.onnx",
-                image_size=None,
-                dynamic_size=False,
-                precision="float32",
-            ),
-        ),
-        (
-            "c.py k.pth --out m.pt2 --stitch middle --image-size 64 48 --precision bfloat16",
-            dict(
-                **MODEL,
-                stitch="middle",
-                out="m.pt2",
-                image_size=[64, 48],
-                dynamic_size=False,
-                precision="bfloat16",
-            ),
-        ),
-    ],
-    "extract": [
-        (
-            "c.py k.pth --stitch anchors 9 --out d --plain",
-            dict(**MODEL, **SCORES, stitch=["anchors", 9], budget=None, out="d", plain=True),
-        ),
-        (
-            "c.py k.pth --budget 30% 25ms --out d --report r.json --latency-table t.json",
-            dict(
-                **MODEL,
-                stitch=None,
-                budget=["30%", "25ms"],
-                out="d",
-                plain=False,
-                report="r.json",
-                latency_table="t.json",
-            ),
-        ),
-    ],
-    "frontier": [
-        ("d", dict(folder="d", page="frontier.md", images="images", metric=None)),
-        (
-            "d --page p.md --images i --metric rmse",
-            dict(folder="d", page="p.md", images="i", metric="rmse"),
-        ),
-    ],
-    "gradio_demo": [
-        ("c.py k.pth", dict(**MODEL, report=None, device=None, host="127.0.0.1", port=7860)),
-        (
-            "c.py k.pth --report r.json --device cpu --host 0.0.0.0 --port 80",
-            dict(**MODEL, report="r.json", device="cpu", host="0.0.0.0", port=80),
-        ),
-    ],
-    "infer": [
-        (
-            "c.py k.pth i.png",
-            dict(
-                **MODEL,
-                **SCORES,
-                input="i.png",
-                out="painted",
-                budget="100%",
-                stitch=None,
-                device=None,
-            ),
-        ),
-        (
-            "c.py k.pth i.png --stitch middle --out o --device cpu --latency-table t.json",
-            dict(
-                **MODEL,
-                input="i.png",
-                out="o",
-                budget="100%",
-                stitch="middle",
-                report=None,
-                latency_table="t.json",
-                device="cpu",
-            ),
-        ),
-    ],
-    "report": [
-        (
-            "a.json",
-            dict(
-                reports=["a.json"],
-                out="report",
-                metric=None,
-                axis=None,
-                alone={},
-                interactive=False,
-            ),
-        ),
-        (
-            "a.json b.json --out o --metric rmse --axis latency --alone S 1.5 20 --alone L 3 30",
-            dict(
-                reports=["a.json", "b.json"],
-                out="o",
-                metric="rmse",
-                axis="latency",
-                alone=dict(S=(1.5, 20.0), L=(3.0, 30.0)),
-                interactive=False,
-            ),
-        ),
-    ],
-    "stitch": [
-        (
-            "--anchors a.py b.py --stitched s.py --work-dir w --probes p.py",
-            dict(anchors=["a.py", "b.py"], stitched="s.py", work_dir="w", probes=["p.py"]),
-        ),
-    ],
-    "train_test": [
-        ("c.py", dict(config="c.py", **RUN, seed=None)),
-        ("c.py --seed 3 --work-dir w", dict(config="c.py", **RUN | dict(work_dir="w"), seed=3)),
-    ],
-    "dataset_converters/shapes": [
-        (
-            "",
-            dict(out="data/shapes", num_train=1000, num_val=200, size=96, seed=0, difficulty=None),
-        ),
-    ],
-    "dataset_converters/nyuv2_seg": [
-        (
-            "m.mat s.mat",
-            dict(
-                mat="m.mat",
-                splits="s.mat",
-                out="data/nyuv2",
-                class_mapping=None,
-                image_suffix=".png",
-            ),
-        ),
-    ],
-    "dataset_converters/nyuv2_depth": [
-        (
-            "labelled m.mat s.mat --image-suffix .jpg",
-            dict(
-                command="labelled",
-                mat="m.mat",
-                splits="s.mat",
-                out="data/nyuv2",
-                image_suffix=".jpg",
-            ),
-        ),
-        ("raw nyu.zip --out d", dict(command="raw", source="nyu.zip", out="d")),
-    ],
-}
-
-
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [(name, words, expected) for name, cases in PARSED.items() for words, expected in cases],
 )
 def test_flags(tool: Tool, name: str, words: str, expected: dict[str, Any]) -> None:
     assert vars(tool(name).parse_args(words.split())) == expected
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert sorted(PARSED) == COMMANDS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").rglob("*.py")), ids=lambda path: path.stem)
+def test_parser_and_device_are_the_shared_ones(path: Path) -> None:
+    """A second parser would abbreviate flags; a second rule would choose another device."""
+    text = path.read_text(encoding="utf-8")
+    if path.name != "_run_args.py":
+        assert "ArgumentParser(" not in text
+        assert '"--device"' not in text
+    assert "cuda.is_available" not in text
 
 
 @pytest.mark.parametrize(
@@ -385,6 +75,9 @@ def test_flags(tool: Tool, name: str, words: str, expected: dict[str, Any]) -> N
         ("costs", "c.py --batch-size 1.5", "got '1.5'; give a whole number from 1"),
         ("benchmark", "c.py k.pth --best-of r.json x", "K is 'x'; give a whole number from 1"),
         ("benchmark", "c.py k.pth --best-of r.json 2 --stitch all", "not allowed with argument"),
+        ("shrink_anchor", "m --out c --depth 0", "--depth: got '0'; give a whole number from 1"),
+        ("benchmark_speed", "flops c.py --stitches 0", "unrecognized arguments: --stitches"),
+        ("benchmark_speed", "flops c.py --rounds 0", "--rounds: got '0'; give a whole number from"),
         ("frontier", "d --pages p.md", "unrecognized arguments: --pages"),
         ("train_test", "c.py --seed x", "invalid int value: 'x'"),
         ("report", "a.json --alone S one 2", "could not convert string to float: 'one'; give"),
@@ -428,6 +121,8 @@ def test_budgets_and_device_are_read_before_anything_is_loaded(tool: Tool) -> No
         ("depth_pictures", "none.py none.pth"),
         ("gradio_demo", "none.py none.pth"),
         ("costs", "none.py"),
+        ("benchmark_speed", "flops none.py"),
+        ("shrink_anchor", "none --out none.safetensors"),
     ):
         with pytest.raises(UserError, match=r"device 'abacus' cannot be used here \(.*: give one"):
             tool(command).main([*words.split(), "--device", "abacus"])

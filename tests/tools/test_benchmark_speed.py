@@ -12,7 +12,7 @@ from tests.models.conftest import tiny_anchor
 
 
 @pytest.fixture
-def speed(tool, tmp_path, monkeypatch, capsys):
+def speed(tool, tmp_path, capsys):
     """``speed(row, *words)`` is what the tool prints for a pair of depths (4, 8) under UperNet."""
     model = dict(
         type="EncoderDecoder",
@@ -40,9 +40,7 @@ def speed(tool, tmp_path, monkeypatch, capsys):
 
     def call(row, *words, config=True):
         words = [row, *([str(tmp_path / "config.py")] if config else []), *map(str, words)]
-        command = ["benchmark_speed.py", *words, "--rounds", "1", "--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", command)
-        tool("benchmark_speed").main()
+        tool("benchmark_speed").main([*words, "--rounds", "1", "--device", "cpu"])
         return capsys.readouterr().out
 
     return call
@@ -108,14 +106,18 @@ def test_what_heads_could_share(speed):
 
 
 def test_a_quick_row_says_so(speed):
-    printed = speed("evaluation", "--image-size", 64, 96, "--quick")
-    assert "1 x 32x48" in printed
-    assert "QUICK: half the sides, one round" in printed
+    printed = speed("evaluation", "--image-size", 48, 32, "--quick")
+    assert "1 x 48x32" in printed
+    assert "QUICK: one round" in printed
     assert "areas of all stitches are equal" in printed
 
 
+def test_a_quick_row_halves_the_size_of_the_config(speed):
+    assert "1 x 16x16" in speed("sharing", "--quick")
+
+
 def test_training_several_stitches_in_a_step(speed):
-    printed = speed("training", "--batch-size", 4, "--stitches", 0, 1)
+    printed = speed("training", "--batch-size", 4, "--stitch", 0, 1)
     assert "stitches 0, 1;" in printed
     assert "a pass per stitch / one step: " in printed
 
@@ -128,7 +130,7 @@ def test_checkpointing_keeps_less(speed):
 
 
 def test_what_unused_parts_cost(speed):
-    printed = speed("unused", "--batch-size", 2, "--stitches", 0, 1)
+    printed = speed("unused", "--batch-size", 2, "--stitch", 0, 1)
     parameters, state = map(
         float, re.search(r"parameters (\S+) MB, AdamW's state (\S+) MB", printed).groups()
     )
@@ -140,7 +142,7 @@ def test_what_unused_parts_cost(speed):
 
 @pytest.mark.slow
 def test_two_processes_reduce_the_same_gradients(speed):
-    printed = speed("ddp", "--batch-size", 2, "--stitches", 0, 1)
+    printed = speed("ddp", "--batch-size", 2, "--stitch", 0, 1)
     assert float(re.search(r"largest difference of a gradient: (\S+)", printed)[1]) < 1e-6
     every, some = map(float, re.search(r"step: (\S+) MB, against (\S+) MB", printed).groups())
     assert some < every
@@ -148,7 +150,7 @@ def test_two_processes_reduce_the_same_gradients(speed):
 
 @pytest.mark.slow
 def test_the_first_answer_about_costs(speed):
-    printed = speed("costs")
+    printed = speed("costs", "--quick")
     answer, imported = (float(line[3]) for line in rows(printed)[1:])
     assert answer > 0.5 * imported > 0
 
@@ -206,3 +208,14 @@ def test_a_row_without_its_config_is_refused(tool, capsys):
     with pytest.raises(SystemExit):
         tool("benchmark_speed").parse_args(["sharing"])
     assert "sharing needs a CONFIG" in capsys.readouterr().err
+
+
+def test_frozen_anchors_train_less_and_hold_less(speed):
+    printed = speed("frozen", "--batch-size", 2, "--stitch", 0, 1)
+    trained = dict(re.findall(r"(frozen|full): (\S+) trained parameters", printed))
+    frozen, full = (int(trained[name].replace(",", "")) for name in ("frozen", "full"))
+    assert 0 < frozen < full
+    peaks = re.findall(r"(\S+) MB frozen, (\S+) MB full", printed)
+    assert len(peaks) == 2
+    assert all(0 < float(less) < float(more) for less, more in peaks)
+    assert printed.count("frozen / full: ") == 2

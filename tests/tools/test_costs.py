@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmsn.deploy import LatencyTable
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from tests.deploy.tiny import tiny_config
 
 
@@ -67,7 +67,7 @@ def test_refusals_are_one_line(tool, config, words, fault, tmp_path):
 
 
 def test_a_config_that_is_none_is_refused(tool, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no.py' does not exist: give a config file"):
+    with pytest.raises(MissingFile, match=r"no.py' does not exist: give a config file"):
         tool("costs").main([str(tmp_path / "no.py")])
     for content in (b"a = b\n", b"\xff"):
         (tmp_path / "broken.py").write_bytes(content)

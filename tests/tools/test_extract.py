@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmsn.deploy import LatencyTable
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from tests.deploy.conftest import small_config, trained
 
 
@@ -90,5 +90,5 @@ def test_a_checkpoint_of_another_network_writes_nothing(tool, files, tmp_path):
     with pytest.raises(UserError, match="1 keys are unexpected"):
         tool("extract").main([*files, "--stitch", "0", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
-    with pytest.raises(FileNotFoundError, match="does not exist: give a local"):
+    with pytest.raises(MissingFile, match="does not exist: give a local"):
         tool("extract").main([files[0], "none.pth", "--stitch", "0", "--out", "out"])

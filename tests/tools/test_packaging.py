@@ -105,11 +105,6 @@ def test_mim_runs_the_tools(site: Path, tmp_path: Path) -> None:
     out = run(*mim, "report", published, "--out", "report", cwd=tmp_path, PYTHONPATH=str(site))
     assert str(site) in out
     assert (tmp_path / "report" / "pareto.html").is_file()
-    env = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        (*mim, "benchmark"), cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert "arguments are required: config, checkpoint" in done.stderr
 
 
 def test_the_script_is_installed_and_finds_its_commands(site: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person can mend is one line and status 2; a fault in the program keeps its traceback."""
+"""What a user can correct is one line and status 2; a fault in the program keeps its traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from mmsn.compat import StackProblem
 from mmsn.deploy import costs
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config
 
@@ -31,12 +31,12 @@ def raises(error: BaseException) -> Callable[[], None]:
     [
         UserError("width 3 is\nnot allowed: give 4"),
         StackProblem("mmseg is missing: pip install it"),
-        FileNotFoundError(2, "No such file or directory", "data/ade"),
+        MissingFile("config 'no.py' does not exist: give a config file"),
         OSError(28, "No space left on device", "run/vis_data/scalars.json"),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_can_be_mended_is_one_line(
+def test_what_a_user_can_correct_is_one_line(
     tool: Tool, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -53,13 +53,14 @@ def test_what_can_be_mended_is_one_line(
         KeyError("rmse"),
         RuntimeError("shapes differ"),
         PermissionError(13, "no"),
+        FileNotFoundError(2, "No such file or directory", "template.html"),
     ],
     ids=lambda fault: type(fault).__name__,
 )
 def test_a_fault_inside_mmsn_keeps_its_traceback(
     tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception
 ) -> None:
-    """The fault is raised by code of the package, which once was enough to hide it."""
+    """The fault is raised by code of the package, which used to be enough to hide it."""
 
     def broken(*args: object) -> None:
         raise fault
@@ -93,6 +94,7 @@ def test_an_interrupt_is_one_line(
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_command_as_a_process() -> None:
     """One import of everything: from the command line to the line on stderr."""
     done = subprocess.run(

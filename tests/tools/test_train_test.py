@@ -60,6 +60,7 @@ def test_the_seed_reaches_the_runner_and_the_hooks_that_draw(tool):
     assert [hook.get("seed") for hook in cfg.custom_hooks] == [5, 5, None]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_and_a_finished_one_is_not_repeated(
     tool, words, steps, tmp_path
 ):

@@ -3,10 +3,10 @@
     python tools/campaigns/fuzz_files.py --inputs 10000
 
 Valid files are damaged at random: flipped bits, cuts, insertions, zeros, parts of other places,
-numbers and words replaced. A reader may give the file's true content or refuse it with
-``UserError`` or ``FileNotFoundError`` in one line. Everything else is counted as a fault: other
-exceptions, other content (where the format has a checksum), readers that take longer than ten
-seconds or eat the memory, and processes that end. What is read, and how, is in ``_readers.py``.
+numbers and words replaced. A reader may give the file's true content or refuse it with a
+``UserError`` in one line. Everything else is counted as a fault: other exceptions, other content
+(where the format has a checksum), readers that take longer than ten seconds or eat the memory, and
+processes that end. What is read, and how, is in ``_readers.py``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from _readers import Reader, readers
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, positive, prepare, run
+
+if TYPE_CHECKING:
+    from _readers import Reader
 
 LIMIT = 10  # seconds for one input
 MEMORY = 4 << 30  # bytes of address space that reading may add
@@ -66,7 +72,7 @@ def _move(data: bytes, draw: random.Random) -> bytes:
 
 
 def _number(data: bytes, draw: random.Random) -> bytes:
-    """Text formats: one number becomes another, as people and programs write them."""
+    """Text formats: one number becomes another, as programs write them."""
     found = list(re.finditer(rb"-?\d+(\.\d+)?([eE][+-]?\d+)?", data))
     if not found:
         return data
@@ -104,7 +110,7 @@ def _range(data: bytes, draw: random.Random) -> tuple[int, int]:
 
 
 class TooSlow(BaseException):
-    """No reader may catch it."""
+    """A ``BaseException``, which no reader catches."""
 
 
 def _stop(*_: Any) -> None:
@@ -119,7 +125,7 @@ def outcome_of(reader: Reader) -> tuple[str, str]:
     signal.alarm(LIMIT)
     try:
         return "read", repr(reader.read())
-    except (UserError, FileNotFoundError) as error:
+    except UserError as error:
         line = str(error)
         return ("refused", line) if "\n" not in line else ("fault", f"several lines: {line!r}")
     except TooSlow:
@@ -166,6 +172,8 @@ def campaign(
     Returns:
         Counts by what happened and by kind, and the faults by their message.
     """
+    from _readers import readers
+
     draw, counts, faults = random.Random(seed), Counter(), Counter()
     of_kind: dict[str, Counter[str]] = defaultdict(Counter)
     kinds = {name: reader for name, reader in readers(folder).items() if only in name}
@@ -212,22 +220,23 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the campaign and print its counts as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--inputs", type=int, default=10_000, help="how many (default: 10000)")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--inputs", type=positive, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damages (default: 0)")
     parser.add_argument("--only", default="", help="kinds whose name has this in it")
     parser.add_argument("--keep", type=Path, help="folder for the files that made a fault")
-    args = parser.parse_args(argv)
+    return parser.parse(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaign and print its counts as JSON."""
+    args = parse_args(argv)
+    prepare(args)
     import logging
     import warnings
 
     import torch
-
-    import mmsn  # noqa: F401
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # a process with threads must not be forked
@@ -240,4 +249,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

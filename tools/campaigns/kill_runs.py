@@ -25,9 +25,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, positive, prepare, run
 
 if TYPE_CHECKING:
     from _subjects import Subject
@@ -160,18 +164,18 @@ def campaign(subject: Subject, kills: int, seed: int, slow: float, folder: Path)
     whole = time.monotonic() - begin
     counts = dict(kills=0, runs=0, in_a_write=0, lost=0, differ=0, hung=0)
     while counts["kills"] < kills:
-        run = folder / f"run{counts['runs']}"
+        mine = folder / f"run{counts['runs']}"
         counts["runs"] += 1
         code = None
         while code is None:
             output.write_text("")
-            pids = start(subject, run, data, slow, output)
+            pids = start(subject, mine, data, slow, output)
             if counts["kills"] == kills:
                 code = finished(pids, 10 * PATIENCE)
                 break
             in_a_write = draw.random() < 0.5
             wait = draw.uniform(0, slow if in_a_write else whole)
-            code, hit = until_killed(pids, run, wait, in_a_write, draw)
+            code, hit = until_killed(pids, mine, wait, in_a_write, draw)
             counts["kills"] += code is None
             counts["in_a_write"] += hit
             if code is None and finished(pids, PATIENCE) is None:
@@ -181,25 +185,22 @@ def campaign(subject: Subject, kills: int, seed: int, slow: float, folder: Path)
                 finished(pids, PATIENCE)
         if code != 0:
             last = (output.read_text().splitlines() or ["nothing said"])[-1]
-            print(f"{run}: cannot go on after {counts['kills']} kills: {last}", file=sys.stderr)
+            print(f"{mine}: cannot go on after {counts['kills']} kills: {last}", file=sys.stderr)
             counts["lost"] += 1
             continue
-        wrong = subject.differences(run, alone)
+        wrong = subject.differences(mine, alone)
         counts["differ"] += bool(wrong)
         if wrong:
-            print(f"{run}: {', '.join(wrong[:5])}", file=sys.stderr)
+            print(f"{mine}: {', '.join(wrong[:5])}", file=sys.stderr)
         print(f"\r{counts}", end="", file=sys.stderr)
     return counts
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the campaign and print its counts as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     names = ("training", "training-2", "benchmark", "benchmark-2", "recipe", "demo")
     parser.add_argument("subject", choices=names, help="what is killed")
-    parser.add_argument("--kills", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--kills", type=positive, default=100, help="how many (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     parser.add_argument(
         "--slow", type=float, default=0.2, help="seconds that a write takes (default: 0.2)"
@@ -210,10 +211,14 @@ def main(argv: list[str] | None = None) -> int:
         help="what saves; with mmengine's CheckpointHook trainings get lost",
     )
     parser.add_argument("--folder", help="keep the files here (default: a temporary folder)")
-    args = parser.parse_args(argv)
-    import torch
+    return parser.parse(argv)
 
-    import mmsn  # noqa: F401
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaign and print its counts as JSON."""
+    args = parse_args(argv)
+    prepare(args)
+    import torch
 
     torch.set_num_threads(1)  # a process with threads must not be forked
     from _subjects import subjects
@@ -230,4 +235,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

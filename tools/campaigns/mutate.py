@@ -27,9 +27,13 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+
+from _run_args import Parser, positive, run
 
 ROOT = Path(__file__).resolve().parents[2]
 # Files that are changed, and the tests that look at them.
@@ -181,16 +185,20 @@ def _import_the_stack() -> None:
     sys.modules["torch"].set_num_threads(1)  # a process with threads must not be forked
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the campaign; the last line has the counts as JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--mutants", type=int, default=100, help="drawn of all (default: 100)")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--mutants", type=positive, default=100, help="drawn of all (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
     parser.add_argument("--only", default="", help="files whose path has this in it")
-    parser.add_argument("--limit", type=float, default=300, help="seconds for the tests of one")
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--limit", type=float, default=300, help="seconds for the tests of one (default: 300)"
+    )
+    return parser.parse(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaign; the last line has the counts as JSON."""
+    args = parse_args(argv)  # without prepare(): it would import the package
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("MMSN_EXAMPLES", "5")
@@ -220,4 +228,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run(main)

@@ -1,9 +1,9 @@
 """Convert NYUv2 to images and 16-bit depth maps in millimeters.
 
-    mmsn nyuv2-depth labelled nyu_depth_v2_labeled.mat splits.mat
+    mmsn nyuv2-depth labeled nyu_depth_v2_labeled.mat splits.mat
     mmsn nyuv2-depth raw nyu.zip
 
-labelled: the official files (mmsn nyuv2-seg -h says where they are) to images, 40-class labels and
+labeled: the official files (mmsn nyuv2-seg -h says where they are) to images, 40-class labels and
 depth, about 1.5 GB. raw: the larger training list, a folder or zip with nyu_train.txt and
 nyu_test.txt, to the layout of mmseg, data/nyu/{images,annotations}/{train,test}. Interrupted, the
 same command continues.
@@ -24,13 +24,13 @@ from _run_args import Parser, prepare, run
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    labelled = commands.add_parser("labelled", help="the official labelled set, 1449 images")
-    labelled.add_argument("mat", help="nyu_depth_v2_labeled.mat")
-    labelled.add_argument("splits", help="splits.mat")
-    labelled.add_argument(
+    labeled = commands.add_parser("labeled", help="the official labeled set, 1449 images")
+    labeled.add_argument("mat", help="nyu_depth_v2_labeled.mat")
+    labeled.add_argument("splits", help="splits.mat")
+    labeled.add_argument(
         "--out", default="data/nyuv2", help="folder to fill (default: %(default)s)"
     )
-    labelled.add_argument("--image-suffix", default=".png", choices=(".png", ".jpg"))
+    labeled.add_argument("--image-suffix", default=".png", choices=(".png", ".jpg"))
     raw = commands.add_parser("raw", help="the raw training list, about 24 000 images")
     raw.add_argument("source", help="folder or zip")
     raw.add_argument("--out", default="data/nyu", help="folder to fill (default: %(default)s)")
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{args.out}: {done.train} train and {done.test} test images "
         f"({done.written} written now, {done.ready} were ready, {len(done.broken)} left out)"
     )
-    if args.command == "labelled":
+    if args.command == "labeled":
         print(f"depth maps of {written + ready} images ({written} written now, {ready} were ready)")
     return 1 if done.broken else 0
 

@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--difficulty",
         type=float,
-        help="from 0, color tells the class, to 1, color says nothing about it",
+        help="from 0 (color tells the class) to 1 (color tells nothing about it)",
     )
     return parser.parse(argv)
 

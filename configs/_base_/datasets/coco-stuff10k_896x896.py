@@ -1,22 +1,11 @@
-# COCO-Stuff-10K in crops of 896, from images whose shorter side is 896.
+# COCO-Stuff-10K in crops of 896, from images whose shorter side is 896. Its base is ADE20K, because
+# with the smaller crop as base a leaf would have four levels of inheritance.
 _base_ = "./ade20k_512x512.py"
 crop_size = (896, 896)
 full_size = (3584, 896)  # longest and shortest side of an image at scale 1
-train_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=full_size, ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
-    dict(type="PackSegInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=full_size, keep_ratio=True),
-    dict(type="LoadAnnotations"),
-    dict(type="PackSegInputs"),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2].scale = test_pipeline[1].scale = full_size
+train_pipeline[3].crop_size = crop_size
 dataset_type = "COCOStuffDataset"
 data_root = "data/coco_stuff10k"
 train_dataloader = dict(

@@ -1,5 +1,5 @@
-# NYUv2 depth, the 795 training and 654 test images of the official labelled set, made by
-# tools/dataset_converters/nyuv2_depth.py labelled. Training uses the filled depth maps, and testing
+# NYUv2 depth, the 795 training and 654 test images of the official labeled set, made by
+# tools/dataset_converters/nyuv2_depth.py labeled. Training uses the filled depth maps, and testing
 # the raw ones with their holes, as in published results.
 dataset_type = "mmsn.NYUv2DepthDataset"
 data_root = "data/nyuv2"

@@ -1,4 +1,4 @@
-# NYUv2 as in some public copies: labels start at 0, and otherprop shares its label with unlabelled
+# NYUv2 as in some public copies: labels start at 0, and otherprop shares its label with unlabeled
 # pixels. That label is ignored, which leaves 39 classes. Images at 168x224, predictions at
 # full size.
 # fmt: off

@@ -1,5 +1,5 @@
 # SETR-naive head on the last level, auxiliary heads for training on the others.
-# A leaf sets the anchors, their width, the number of classes and the auxiliary heads.
+# A recipe sets the number of classes and the auxiliary heads, a leaf the anchors and their width.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 layer_norm_cfg = dict(type="LN", eps=1e-6, requires_grad=True)
 auxiliary_cfg = dict(

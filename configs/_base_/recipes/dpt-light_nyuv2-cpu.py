@@ -11,6 +11,7 @@ model = dict(
     backbone=dict(img_size=(168, 224), out_indices=_base_.out_indices),
     test_cfg=dict(flip=False),  # half the time
 )
-train_cfg = dict(type="IterBasedTrainLoop", val_interval=10_000)
+stitch_hooks = _base_.custom_hooks  # for leaves that stitch; the others have one anchor
+custom_hooks = []
 # Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

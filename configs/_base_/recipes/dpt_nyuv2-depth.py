@@ -1,4 +1,4 @@
-# DPT on NYUv2 depth, the labelled set; a leaf sets the anchors and their width.
+# DPT on NYUv2 depth, the labeled set; a leaf sets the anchors and their width.
 _base_ = [
     "../models/depth-dpt.py",
     "../datasets/nyuv2-depth_416x544.py",

@@ -17,4 +17,3 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=None)
 param_scheduler = [dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=0, end=250)]
 train_cfg = dict(max_iters=250)
-custom_hooks = []

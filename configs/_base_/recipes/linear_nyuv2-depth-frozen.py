@@ -1,4 +1,4 @@
-# A linear head on NYUv2 depth, the labelled set, on frozen anchors;
+# A linear head on NYUv2 depth, the labeled set, on frozen anchors;
 # a leaf sets the anchors and their width.
 _base_ = [
     "../models/depth-linear.py",

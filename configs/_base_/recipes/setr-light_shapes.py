@@ -11,3 +11,8 @@ model = dict(
     backbone=dict(img_size=96, out_indices=_base_.out_indices, rank=_base_.rank),
     decode_head=dict(num_classes=12),
 )
+custom_hooks = [
+    dict(type="mmsn.StitchInitHook", num_images=50),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook"),
+    dict(type="mmsn.TrainingCostHook"),
+]

@@ -9,5 +9,8 @@ model = dict(
     data_preprocessor=dict(size=(512, 512)),
     backbone=dict(img_size=512),
     decode_head=dict(num_classes=150),
+    auxiliary_head=[
+        dict(in_index=level, num_classes=150, **_base_.auxiliary_cfg) for level in range(3)
+    ],
     test_cfg=dict(crop_size=(512, 512), stride=(341, 341)),
 )

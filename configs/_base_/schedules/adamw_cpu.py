@@ -1,7 +1,8 @@
-# Short runs on a CPU; a leaf sets the number of iterations.
+# Short runs on a CPU. A leaf sets how many iterations it takes, how much faster its head learns,
+# and where the decay (param_scheduler[1]) ends.
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(
         norm_decay_mult=0.0,
@@ -12,6 +13,11 @@ optim_wrapper = dict(
         },
     ),
 )
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=30),
+]
+train_cfg = dict(type="IterBasedTrainLoop", val_interval=10_000)
 default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),

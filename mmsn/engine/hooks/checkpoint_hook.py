@@ -56,6 +56,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # A remote folder, or a backend of the user, keeps its own way of writing.
         local = "://" not in str(self.out_dir or "")
         if local and self.file_client_args is None and self.backend_args is None:
             self.backend_args = dict(backend=BACKEND)
@@ -68,11 +69,12 @@ class AtomicCheckpointHook(CheckpointHook):
         latest = latest_checkpoint(runner.work_dir, self.filename_tmpl, self._folder(runner))
         if latest is None:
             runner._resume = False  # else mmengine would follow an empty last_checkpoint
-            runner.logger.info(f"No checkpoint in {runner.work_dir}: training starts anew")
+            runner.logger.info(f"No checkpoint in {runner.work_dir}: a new training starts")
         runner._load_from = latest
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Refuse to resume from weights alone."""
+        # Without these, mmengine would fail later with a KeyError.
         missing = {"meta", "message_hub"} - checkpoint.keys()
         if runner._resume and missing:
             raise UserError(
@@ -138,7 +140,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._remove(self.file_backend.join_path(self.out_dir, n) for n in outdated)
 
     def _keep(self, runner: Any, step: int) -> list[str]:
-        """Count a checkpoint among those to keep; returns the names of those that it pushes out."""
+        """Count a checkpoint among those to keep; returns the names of those that it displaces."""
         if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
             return []
         steps = [*self.keep_ckpt_ids, step]
@@ -151,6 +153,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if not self.save_best:  # then a validation without training has no backend either
             return
         backend = self.file_backend
+        # The base class removes the former best checkpoint before it saves the new one.
         self.file_backend = later = _RemovesLater(backend)
         try:
             super()._save_best_checkpoint(runner, metrics)
@@ -182,14 +185,14 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.file_backend.rmtree(path)
 
     def _folder(self, runner: Any) -> Path:
-        """Where checkpoints are, also before ``before_train`` has worked it out."""
+        """Where checkpoints are, also before ``before_train`` has determined it."""
         if self.out_dir is None:
             return Path(runner.work_dir)
         return Path(self.out_dir) / Path(runner.work_dir).name
 
 
 class _RemovesLater:
-    """A file backend that only notes what shall be removed."""
+    """A file backend that only records what is to be removed."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
@@ -199,7 +202,7 @@ class _RemovesLater:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        """Note a file or folder."""
+        """Record a file or folder."""
         self.paths.append(path)
 
     rmtree = remove

@@ -9,11 +9,9 @@ from mmengine.hooks import Hook
 
 from mmsn.errors import UserError
 from mmsn.models import stitched_backbone, training_macs
+from mmsn.models.complexity import STEP_PASSES
 from mmsn.registry import HOOKS
 
-# A backward pass multiplies twice per weight: once for the gradient of the layer's input, once for
-# that of its weight.
-PASSES = 3
 # The entry of a checkpoint's ``meta`` and of the message hub.
 TRAINING_COST = "mmsn_training"
 
@@ -60,7 +58,7 @@ class TrainingCostHook(Hook):
         macs = sum(
             self._macs[stitch.id] * (share + (part < rest)) for part, stitch in enumerate(stitches)
         )
-        self._count["train_macs"] += PASSES * macs * get_world_size()
+        self._count["train_macs"] += STEP_PASSES * macs * get_world_size()
         self._count["images_seen"] += images * get_world_size()
         runner.message_hub.update_scalar("train/tmacs", self._count["train_macs"] / 1e12)
         runner.message_hub.update_info(TRAINING_COST, dict(self._count))

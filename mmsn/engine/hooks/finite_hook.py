@@ -1,6 +1,6 @@
 """Hook: stop, or skip a step, when a loss or a gradient is NaN or infinite.
 
-One NaN in one image makes every weight NaN in the same step, and training would run on to its end.
+One NaN in one image makes every weight NaN in the same step, and training would continue anyway.
 This hook skips that step. Left out on purpose: infinite gradients under a loss scaler, which skips
 such steps by itself and lowers its scale.
 """
@@ -76,6 +76,7 @@ class FiniteHook(Hook):
         After a normal step there are none, and this costs nothing.
         """
         waits = is_accumulating(runner.optim_wrapper)
+        # While gradients accumulate, skipping waits for the step that they are for.
         if (self.action == "stop" or not waits) and any(p.bad_losses() for p in self._passes):
             self._react(None)
         if not waits:
@@ -96,6 +97,7 @@ class FiniteHook(Hook):
     def _note(self, module: nn.Module, args: Any, kwargs: dict, output: Any) -> None:
         if not module.training or not isinstance(output, Mapping):  # predictions, not losses
             return
+        # Only for the message: paths of the images that this pass has seen.
         samples = kwargs.get("data_samples") or (args[1] if len(args) > 1 else ())
         self._passes.append(
             _Pass(
@@ -133,7 +135,7 @@ class FiniteHook(Hook):
             return
         self._react(self._names.get(bad[0], "?") if bad else None)
         for parameter in parameters:
-            parameter.grad = None  # what has no gradient, the optimizer leaves alone
+            parameter.grad = None  # the optimizer skips parameters without a gradient
 
     def _react(self, weight: str | None) -> None:
         line = self._describe(weight)
@@ -168,7 +170,7 @@ class FiniteHook(Hook):
 
 
 class _Statistics:
-    """Running statistics of normalization layers, to put back after a pass that spoiled them."""
+    """Running statistics of normalization layers, to restore after a pass that corrupted them."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [

@@ -16,7 +16,7 @@ from mmsn.errors import UserError
 from mmsn.models import unwrap
 from mmsn.registry import HOOKS
 
-IGNORED_SHARE = 0.5  # of a first batch; above it, reduce_zero_label is worth a look
+IGNORED_SHARE = 0.5  # of a first batch; above it, reduce_zero_label should be checked
 
 
 @HOOKS.register_module()
@@ -28,9 +28,10 @@ class LabelHook(Hook):
     """
 
     def before_train(self, runner: Any) -> None:
-        """Find out what the heads take."""
+        """Look up which labels the heads accept."""
         model = unwrap(runner.model)
         heads = [*_heads(model, "decode_head"), *_heads(model, "auxiliary_head")]
+        # The head with the fewest classes decides what is allowed.
         self._classes = min((_classes(head) for head in heads), default=None)
         self._ignored = getattr(heads[0], "ignore_index", 255) if heads else None
         self._first, self._named_empty = True, False
@@ -85,7 +86,7 @@ def check_labels(
         return
     found = torch.unique(labels[outside]).tolist()
     shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-    fix = "set num_classes of every head to the dataset's, or mend the files"
+    fix = "set num_classes of every head to the dataset's, or correct the files"
     if found == [classes] and not metainfo.get("reduce_zero_label"):
         fix = (
             f"if 0 stands for unlabeled and 1 to {classes} for the classes, set "

@@ -65,7 +65,7 @@ class RankCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Compare."""
-        facts: dict[str, Any] = {}  # the most telling first: the first difference is named
+        facts: dict[str, Any] = {}  # the most informative first: the first difference is named
         for hook in runner.hooks:
             if hasattr(hook, "groups") and hasattr(hook, "seed"):  # draws stitches
                 kind = type(hook).__name__

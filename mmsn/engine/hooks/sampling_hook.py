@@ -21,8 +21,8 @@ class FLOPsConstrainedSamplingHook(Hook):
 
     Every batch is cut into ``parts``, and each part trains a stitch of its own: half of them the
     ends of the curve, the others stitches between, see ``mmsn.stitching.draw_parts``. A step
-    costs as much as with one stitch, sees as many images, and its gradient does not depend on the
-    luck of one draw; docs/frontier.md has the measurement. ``parts=1`` is SN-Netv2's sampling.
+    costs as much as with one stitch, sees as many images, and its gradient does not depend on a
+    single draw; docs/frontier.md has the measurement. ``parts=1`` is SN-Netv2's sampling.
 
     The draw depends on seed and iteration alone, so ranks agree without communication and a
     resumed run draws what an undisturbed one would. Drawn stitches exist in training mode only:

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot take away, and runs that resume from them."""
+"""Checkpoints that survive a kill, and runs that resume from them."""
 
 import copy
 from pathlib import Path
@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmsn import files
 from mmsn.engine.resume import is_whole
 from mmsn.errors import UserError
-from tests.engine.reading import log_of
+from tests.engine.reading import damage, log_of
 
 
 class Killed(BaseException):
@@ -100,22 +100,6 @@ def test_a_full_disk_is_one_line_and_keeps_what_there_is(run, monkeypatch):
     assert not list(Path(runner.work_dir).glob(".*"))
 
 
-def damage(path, how):
-    data = path.read_bytes()
-    if how == "truncated":
-        path.write_bytes(data[: len(data) // 2])
-    elif how == "zeros":
-        path.write_bytes(bytes(len(data)))
-    elif how == "one bit":
-        middle = bytearray(data)
-        middle[len(data) // 2] ^= 4
-        path.write_bytes(middle)
-    elif how == "empty":
-        path.write_bytes(b"")
-    else:
-        path.unlink()
-
-
 def test_a_runner_falls_back_or_says_that_it_cannot(run, again):
     runner = run()
     runner.train()
@@ -152,7 +136,7 @@ def test_saves_wait_for_the_end_of_an_optimizer_step(run):
 def test_a_resumed_accumulation_equals_an_undisturbed_one(run, config):
     anchors = copy.deepcopy(config.model.backbone.anchors)
     for anchor in anchors:
-        anchor.drop_path_rate = 0.0  # a random state is no part of a checkpoint
+        anchor.drop_path_rate = 0.0  # a random state is not part of a checkpoint
     changes = {
         "optim_wrapper.accumulative_counts": 3,
         "model.backbone.anchors": anchors,

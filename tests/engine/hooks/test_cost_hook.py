@@ -97,6 +97,7 @@ def test_auxiliary_heads_and_all_levels_are_counted(run, config):
     assert training[1] - inference[1] == of_head
 
 
+@pytest.mark.slow
 def test_counts_continue_after_a_resume_and_reach_the_report(costly):
     whole = costly()
     whole.train()
