@@ -17,6 +17,8 @@ checkpoint loaders     the forks, which fall back to ``weights_only=False`` and 
                        run code that a checkpoint holds; the originals with torch
                        before 2.6, which never refuse it. See ``mmsn.loaders``;
                        ``MMSN_TRUST_CHECKPOINTS=1`` switches the protection off
+names of packages      ``_base_ = "mmseg::..."`` on the forks: mmengine looks for the
+                       distribution "mmsegmentation" only
 quiet import           mmseg and mmcv, which say at import that OneDL could not be
                        imported (twice) and that mmcv-lite lacks one operator, which
                        no head of a stitched ViT uses; nothing else is silenced
@@ -314,6 +316,19 @@ def _renamed(known: Any, name: str) -> Any:
     return alias
 
 
+def name_the_fork(installed: Mapping[str, str]) -> bool:
+    """Let ``_base_ = "mmseg::..."`` find the configs of the fork, which has another name in pip.
+
+    mmengine keeps these names in a table for its readers, so that an entry is all it takes.
+    """
+    if "onedl-mmsegmentation" not in installed:
+        return False
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    MODULE2PACKAGE["mmseg"] = "onedl-mmsegmentation"
+    return True
+
+
 def replace_checkpoint_loaders() -> None:
     """Let mmengine read checkpoints as data, whatever they ask for."""
     importlib.import_module("mmsn.loaders")  # not at the top: it imports mmengine
@@ -365,4 +380,5 @@ def prepare() -> None:
     add_mmcv_operators(installed)
     allow_mmengine_checkpoints()
     replace_checkpoint_loaders()
+    name_the_fork(installed)
     import_quietly()  # last: it needs all of the above

@@ -195,6 +195,14 @@ def test_a_checkpoint_gets_no_other_attribute(tmp_path: Path, request_: _Asks) -
         torch.load(path, weights_only=True)
 
 
+def test_a_config_may_be_based_on_one_of_mmseg(tmp_path: Path) -> None:
+    from mmengine.config import Config
+
+    file = tmp_path / "c.py"
+    file.write_text('_base_ = "mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py"\n')
+    assert Config.fromfile(file).model.decode_head.type.endswith("UPerHead")
+
+
 def test_the_import_is_quiet() -> None:
     """Also for what mmcv and mmseg warn of, which users of mmsn do not need."""
     done = subprocess.run(

@@ -118,8 +118,10 @@ def check_command(words, parse):
     match words:
         case ["python", "-m", "pytest", *_] | ["bash", ".ci/run"] | ["pre-commit", "install"]:
             pass
-        case ["mmsn"] | ["awk", *_]:
+        case ["mmsn"] | ["awk", *_] | ["python", "-m", "venv", _] | [".", _]:
             pass
+        case ["sphinx-build", *rest]:
+            assert rest[:2] == ["-W", "docs"]  # as in tests/test_site.py
         case ["python", script, *_] if script.startswith("tools/"):
             parse(words[1:])
         case ["mim", "run", "mmsn", tool, *rest] | ["mmsn" | "-m", tool, *rest]:

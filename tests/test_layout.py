@@ -19,7 +19,9 @@ OF_THE_REPOSITORY = {
     "test_docs.py",
     "test_import.py",
     "test_layout.py",
+    "test_site.py",  # of docs/
     "test_snippets.py",
+    "test_tutorial.py",  # docs/tutorial.ipynb
     "tools/test_arguments.py",  # the flags of all commands
     "tools/test_packaging.py",
     "tools/test_cli.py",  # mmsn_cli

@@ -17,8 +17,10 @@ from mmseg.registry import MODELS as MMSEG_MODELS
 from PIL import Image
 
 from mmsn import shrink
+from mmsn.checks import Findings, examine
 from mmsn.deploy import export, extract, save
 from mmsn.models import build
+from mmsn.models.complexity import trace_head
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config, tiny_model, tiny_report
 from tests.shrink.tiny import NAME, PARENT, make_parent, write_images
@@ -72,33 +74,32 @@ def configured(text):
 
 
 @runs("README.md", 0)
-def test_the_outline_of_a_config(texts):
-    backbone = configured(texts[0]).model.backbone
-    assert MMSEG_MODELS.get(backbone.type).__name__ == "StitchedViT"
+def test_the_config_of_the_readme_has_no_mistakes(texts, tmp_path):
+    """``tests/engine/test_adopted_run.py`` trains it."""
+    (tmp_path / "c.py").write_text(texts[0])
+    config = Config.fromfile(tmp_path / "c.py")
+    assert examine(config, training=True) == Findings()
+    for anchor in config.model.backbone.anchors:
+        assert anchor.pop("pretrained")  # nothing is downloaded here
+    built = build(config, "meta")
+    assert len(built.backbone.space) == 134
+    assert trace_head(built, (512, 512))[0] > 1e9  # neck and heads take what the backbone gives
 
 
-@runs("README.md", 1)
-def test_the_program_of_the_readme(texts, names):
+@runs("README.md", 1, 2)
+def test_the_programs_of_the_readme(texts, names):
     # the depths of DeiT-3 S and L, so that there are 134 stitches
     variables = names(anchors=[tiny_anchor(16, 12), tiny_anchor(24, 24)], out_indices=(11, 23))
-    exec(texts[0], variables)
+    predict, through_mmseg = texts
+    exec(predict, variables)
+    assert variables["labels"].shape == (40, 48)
+    exec(through_mmseg, variables)
     model, menu = variables["model"], variables["menu"]
     assert len(model.backbone.space) == 134
     costs = menu.macs.values()
     chosen = menu.macs[model.backbone.stitch.id]
     assert chosen == max(macs for macs in costs if macs <= 0.3 * max(costs))
     assert variables["result"].pred_sem_seg.data.shape[-2:] == (40, 48)
-
-
-@runs("README.md", 2)
-def test_the_readme_s_lines_for_a_project_build_a_backbone(texts):
-    backbone = configured(texts[0]).model.backbone
-    del backbone._delete_  # this config has no base
-    for anchor in backbone.anchors:
-        assert anchor.pop("pretrained")  # nothing is downloaded here
-    with torch.device("meta"):
-        built = MMSEG_MODELS.build(backbone)
-    assert len(built.space) == 134
 
 
 @runs("docs/adopt.md", 0)

@@ -62,10 +62,10 @@ def blocks(args: argparse.Namespace) -> None:
 
 def anchors(args: argparse.Namespace) -> None:
     """Anchors against timm models with the same options and weights."""
+    at = Setting(args)  # imports mmsn, which repairs what timm needs where it can
     import timm
     import torch
 
-    at = Setting(args)
     print(at.header())
     for index in range(len(at.backbone.anchors)):
         anchor = at.backbone.anchor(index)

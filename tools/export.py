@@ -32,8 +32,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("float32", "float16", "bfloat16", "int8"),
         default="float32",
-        help="of weights and computation; int8 is dynamic quantization, for .onnx "
-        "(default: %(default)s)",
+        help="of weights and computation; int8 is for .onnx (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FOLDER",
+        help="images that fix the scales of int8 activations, up to 64 of them; without it, each "
+        "activation is scaled as it comes",
     )
     return parser.parse(argv)
 
@@ -43,16 +48,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare(args)
     import torch
 
-    from mmsn.deploy import export, open_exported, open_stitch
+    from mmsn.deploy import calibration_windows, export, open_exported, open_stitch
     from mmsn.deploy.exporting import check_request, crop_size
     from mmsn.errors import UserError
 
     check_request(Path(args.out), args.precision)
-    model = open_stitch(args.config, args.checkpoint, args.stitch)
     if args.dynamic_size and args.image_size:
         raise UserError("--dynamic-size and --image-size exclude each other: give one")
+    if args.calibration and args.precision != "int8":
+        raise UserError(
+            f"--calibration is for --precision int8, not {args.precision}: leave it out"
+        )
+    model = open_stitch(args.config, args.checkpoint, args.stitch)
     size = tuple(args.image_size) if args.image_size else crop_size(model.cfg)
-    path = export(model, args.out, None if args.dynamic_size else size, args.precision)
+    file_size = None if args.dynamic_size else size
+    windows = None
+    if args.calibration:
+        windows = calibration_windows(model, args.calibration, file_size)
+    path = export(model, args.out, file_size, args.precision, windows)
     image = torch.randn(1, 3, *size)
     with torch.no_grad():
         meta = [dict(img_shape=image.shape[2:])]

@@ -18,8 +18,8 @@ def adapt_normalization(
     known = [one for one in facts if one.mean is not None and one.std is not None]
     if not known:
         log.notes.append(
-            "The anchors' weights are local files: set mean and std of model.data_preprocessor to "
-            "what they were trained with."
+            "No published weights are used: set mean and std of model.data_preprocessor to what "
+            "the anchors' weights were trained with."
         )
         return
     last, path = known[-1], "model.data_preprocessor"

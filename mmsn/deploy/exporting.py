@@ -8,7 +8,7 @@ normalization, sliding windows. Both kinds of files carry it as data
 written beside an ``.onnx`` file and needs neither PyTorch nor OpenMMLab.
 
 The batch is free. Height and width are fixed by default: it makes the smaller graph, and sliding
-windows have one size. They may be free where the head allows it; pooling to a fixed grid does not.
+windows have one size. They may be free where the head allows it.
 ``.pt2`` is ``torch.export``, which PyTorch keeps instead of TorchScript.
 """
 
@@ -18,19 +18,21 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
+from mmsn.deploy.quantization import quantize
 from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
 from mmsn.models.timm_vits import fix_input_size
@@ -62,7 +64,7 @@ class Logits(nn.Module):
         self.model = copy.deepcopy(model).eval().to(dtype)
         self.dtype = dtype
         if image_size is None:
-            _free_upsampling(self.model)
+            _free_modules(self.model)
         else:
             fix_input_size(self.model, image_size)
 
@@ -91,12 +93,48 @@ class FreeUpsample(nn.Module):
         return nn.functional.interpolate(maps, size, **self.options)
 
 
-def _free_upsampling(model: nn.Module) -> None:
+class FreePool(nn.Module):
+    """PyTorch's ``AdaptiveAvgPool2d`` to a fixed grid.
+
+    Modifications: cells are computed from the size of the maps in each pass, because ONNX has no
+    operator that pools maps of any size to a fixed grid. Means are sums over broadcast products:
+    matrix products ask how maps lie in memory, which a trace with free sizes cannot answer.
+    """
+
+    def __init__(self, source: nn.AdaptiveAvgPool2d) -> None:
+        super().__init__()
+        size: Any = source.output_size
+        sides: tuple[int, int] = (size, size) if isinstance(size, int) else size
+        self.rows, self.columns = sides
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, rows, columns)."""
+        height, width = maps.shape[-2:]
+        across, down = _cells(width, self.columns, maps), _cells(height, self.rows, maps)
+        maps = (maps[..., None, :] * across).sum(-1)  # (B, C, H, columns)
+        return (maps[..., None, :, :] * down[..., None]).sum(-2)
+
+
+def _cells(side: int, count: int, like: Tensor) -> Tensor:
+    """(count, side): what each pixel of a side contributes to each cell; a row sums to one.
+
+    A cell begins at floor(i * side / count) and ends before ceil((i + 1) * side / count).
+    """
+    cell, at = torch.arange(count)[:, None], torch.arange(side)
+    begin, end = cell * side // count, ((cell + 1) * side + count - 1) // count
+    inside = ((at >= begin) & (at < end)).to(like)
+    return inside / (end - begin).to(like)
+
+
+def _free_modules(model: nn.Module) -> None:
+    """Exchange, in place, modules that would fix the size of images in a trace."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             factor = getattr(child, "scale_factor", None)
             if isinstance(child, Upsample) and isinstance(factor, float) and factor.is_integer():
                 setattr(parent, name, FreeUpsample(child))
+            elif isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(parent, name, FreePool(child))
 
 
 def crop_size(config: Config) -> tuple[int, int]:
@@ -110,6 +148,7 @@ def export(
     path: str | Path,
     image_size: tuple[int, int] | None,
     precision: Precision = "float32",
+    calibration: Sequence[np.ndarray] | None = None,
 ) -> Path:
     """Write a segmentor as ``.onnx`` or ``.pt2``, whichever ``path`` ends with.
 
@@ -121,8 +160,10 @@ def export(
         path: the file; it is replaced if it exists.
         image_size: (height, width) of the images that it will take; None for any from 64x64 on,
             where the head allows it.
-        precision: of weights and work; "int8" is ONNX Runtime's dynamic quantization of the
-            matrix products, 8 bits per weight and per activation.
+        precision: of weights and work; "int8" is ONNX Runtime's quantization of the linear layers,
+            8 bits per weight and per activation.
+        calibration: for int8, windows of ``calibration_windows``, which fix the scales of
+            activations; None scales them as they come.
 
     Raises:
         UserError: a combination that is not supported, an empty image, a head that needs one
@@ -130,6 +171,8 @@ def export(
     """
     path = Path(path)
     check_request(path, precision)
+    if calibration is not None and precision != "int8":
+        raise UserError(f"calibration is for int8, not for {precision}: leave it out")
     if image_size is not None and min(image_size) < 1:
         raise UserError(f"image_size {image_size} is not allowed: give whole numbers from 1")
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
@@ -156,7 +199,7 @@ def export(
             # ONNX Runtime quantizes from file to file.
             whole = Path(folder) / "float32.onnx"
             _write_onnx(program, images, free, spec, whole)
-            quantize(whole, part)
+            quantize(whole, part, calibration)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not through a temporary name: above 2 GB, a second file is written that is named after it.
@@ -300,22 +343,3 @@ def _fix_layouts(program: Any) -> None:
         # The copy itself keeps reading the original output.
         node.replace_all_uses_with(copied, delete_user_cb=lambda user, own=copied: user is not own)
     program.recompile()
-
-
-def quantize(source: str | Path, target: str | Path) -> None:
-    """Rewrite an ONNX file with the weights of its linear layers in 8 bits, scaled per channel.
-
-    Activations are scaled as they come. Convolutions and products of attention stay in float:
-    ONNX Runtime's integer convolutions are slower.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(
-        source,
-        target,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        # A product of two activations, as in attention, has no weight to quantize.
-        extra_options={"MatMulConstBOnly": True},
-    )

@@ -24,7 +24,7 @@ from mmsn.models.multi_task import MultiTaskSegmentor
 
 # What a test pipeline may hold beside Resize: none of it changes the pixels.
 _NEUTRAL = ("Load", "Pack")
-_RESIZE_OPTIONS = {"type", "scale", "keep_ratio", "interpolation", "backend"}
+_RESIZE_OPTIONS = {"type", "scale", "keep_ratio", "interpolation", "backend", "_scope_"}
 FORMAT = 1  # of the JSON; increased when readers of the old one would fail
 
 

@@ -1,8 +1,6 @@
 """Labels of an image from an exported model, with NumPy, Pillow and ONNX Runtime alone.
 
-    python predict.py model.onnx street.jpg --out labels.png
-
-The model's metadata says how images are prepared. A model of depth alone gives millimeters.
+python predict.py model.onnx street.jpg --out labels.png
 """
 
 import argparse
@@ -15,15 +13,17 @@ from PIL import Image, ImageOps
 
 
 def resize(image: np.ndarray, size: tuple[int, ...], align_corners: bool = False) -> np.ndarray:
-    """(..., H, W) to (..., h, w), bilinearly, as PyTorch; integers as OpenCV, in 11 bits."""
+    """(..., H, W) to (..., h, w), bilinearly: floats as PyTorch, integers as OpenCV, in 11 bits."""
+    floats = image.dtype == np.float32
     for axis, new, old in ((-1, size[1], image.shape[-1]), (-2, size[0], image.shape[-2])):
-        at = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-        at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if align_corners else at
-        low = at.astype(int)
+        at = (np.arange(new) + 0.5) * (1 / (new / old)) - 0.5
+        at = np.arange(new) * ((old - 1) / max(new - 1, 1)) if align_corners else np.float32(at)
+        at = np.clip(at, 0, old - 1) if axis == -1 or floats else at  # OpenCV blends edge rows
+        low = np.floor(at).astype(int)
         share = (at - low).astype(np.float32).reshape((-1, 1) if axis == -2 else -1)
         part = np.rint(2048 * share).astype(int)
-        a, b = (np.take(image, x, axis) for x in (low, np.minimum(low + 1, old - 1)))
-        if image.dtype == np.float32:
+        a, b = (np.take(image, np.clip(x, 0, old - 1), axis) for x in (low, low + 1))
+        if floats:
             image = a + (b - a) * share
         elif axis == -1:
             image = a * (2048 - part) + b * part
@@ -88,7 +88,7 @@ class Predictor:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs=2, metavar=("model.onnx", "image"))
-    parser.add_argument("--out", default="labels.png", help="default: labels.png")
+    parser.add_argument("--out", default="labels.png", help="default: labels.png; depth in mm")
     args = parser.parse_args()
     predictor = Predictor(args.files[0])
     found = predictor(ImageOps.exif_transpose(Image.open(args.files[1])).convert("RGB"))

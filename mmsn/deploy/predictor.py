@@ -220,6 +220,16 @@ class Predictor:
         pixels = F.pad(pixels[None], (0, right, 0, bottom), value=spec.pad_val)
         return pixels, (0, right, 0, bottom)
 
+    def windows(self, image: Any) -> list[Tensor]:
+        """The (1, 3, h, w) inputs that an image gives: one, or its sliding windows."""
+        pixels, _ = self.prepare(read_image(image))
+        return [pixels if box is None else pixels[(..., *box.area)] for box in self._boxes(pixels)]
+
+    def _boxes(self, pixels: Tensor) -> list[Box | None]:
+        if self.spec.mode != "slide":
+            return [None]
+        return list(sliding_boxes((pixels.shape[2], pixels.shape[3]), self.spec))
+
     def _views(self, image: np.ndarray) -> list[ImageLogits]:
         """The channels of the image, and for ``spec.flip`` those of the mirrored one."""
         pixels, padding = self.prepare(image)
@@ -234,17 +244,11 @@ class Predictor:
         return views
 
     def _channels(self, pixels: Tensor, target: Target) -> ImageLogits:
-        size = (pixels.shape[2], pixels.shape[3])
-        boxes: list[Box | None] = [None]
-        count = None
-        if self.spec.mode == "slide":
-            windows = sliding_boxes(size, self.spec)
-            # How many windows cover each pixel, by which their sum is divided.
-            count = pixels.new_zeros(size)
-            for box in windows:
+        boxes, count, crops = self._boxes(pixels), None, []
+        for box in boxes:
+            if box is not None:  # how many windows cover each pixel, which divides their sum
+                count = pixels.new_zeros(pixels.shape[2:]) if count is None else count
                 count[box.area] += 1
-            boxes = list(windows)
-        crops = []
         for place in boxes:
             window = pixels if place is None else pixels[(..., *place.area)]
             shape = (window.shape[2], window.shape[3])

@@ -74,3 +74,9 @@ def test_a_pipeline_may_resize_once():
     assert _resize_of(pipeline(dict(type="Resize", scale=48))) == ((48, 48), False)
     with pytest.raises(UserError, match=r"has Resize\(.*a predictor can only resize, once"):
         _resize_of(pipeline(resize, resize))
+
+
+def test_the_pipeline_of_a_config_with_a_base_of_mmseg_is_read(tmp_path):
+    file = tmp_path / "c.py"
+    file.write_text('_base_ = "mmseg::upernet/upernet_r50_4xb4-160k_ade20k-512x512.py"\n')
+    assert _resize_of(Config.fromfile(file)) == ((2048, 512), True)  # steps carry a _scope_

@@ -220,6 +220,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 image_size=None,
                 dynamic_size=False,
                 precision="float32",
+                calibration=None,
             ),
         ),
         (
@@ -231,6 +232,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 image_size=[64, 48],
                 dynamic_size=False,
                 precision="bfloat16",
+                calibration=None,
             ),
         ),
     ],

@@ -131,6 +131,7 @@ def test_the_openmmlab_packages_are_only_extras(site: Path) -> None:
         "export",
         "openvino",
         "completion",
+        "docs",
     }
     assert extras == set(dist.metadata.get_all("Provides-Extra"))
 
