@@ -13,7 +13,6 @@ from typing import Any
 from mmsn.errors import UserError
 from mmsn.models.anchor_base import AnchorBase
 
-
 # Options that all anchors share.
 _OF_BACKBONE = {"img_size", "with_cp"}
 
