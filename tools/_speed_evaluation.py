@@ -17,14 +17,23 @@ def evaluation(args: argparse.Namespace) -> None:
     import torch
     from mmengine.structures import PixelData
     from mmseg.evaluation import IoUMetric
+    from mmseg.models.segmentors import EncoderDecoder
     from mmseg.structures import SegDataSample
 
     from mmsn.engine.loops import StitchEvaluators, StitchLoop
+    from mmsn.errors import UserError
     from mmsn.evaluation.iou import BatchLabels
+    from mmsn.models import DepthEstimator, MultiTaskSegmentor
     from mmsn.models.image_logits import ImageLogits
 
     at = Setting(args)
     model, backbone, ids = at.model, at.backbone, at.ids()
+    segments = isinstance(model, EncoderDecoder) and not isinstance(model, DepthEstimator)
+    if not segments and not isinstance(model, MultiTaskSegmentor):
+        raise UserError(
+            f"evaluation measures IoU, but the model is a {type(model).__name__}: give the config "
+            "of a segmentor"
+        )
     label_size = tuple(args.label_size or at.size)
     classes = model.decode_head.num_classes
     batch: dict[str, list[Any]] = dict(inputs=[], data_samples=[])

@@ -9,6 +9,20 @@ from typing import Any
 from _speed_model import Setting, maps
 
 
+def _plain_anchors(args: argparse.Namespace) -> Setting:
+    """The setting of a row that runs timm's plain ViTs beside the anchors."""
+    at = Setting(args)
+    from mmsn.errors import UserError
+
+    names = [a.model_name for a in at.backbone.anchors if not hasattr(a.vit, "blocks")]
+    if names:
+        raise UserError(
+            f"{args.row} compares plain ViTs, which {', '.join(names)} are not: give a config "
+            "with a StitchedViT backbone"
+        )
+    return at
+
+
 def blocks(args: argparse.Namespace) -> None:
     """A stitch against its blocks and stitching layers in a plain loop."""
     import torch
@@ -16,7 +30,7 @@ def blocks(args: argparse.Namespace) -> None:
     from mmsn.errors import UserError
     from mmsn.stitching.stitch import Join, Run
 
-    at = Setting(args)
+    at = _plain_anchors(args)
     backbone, image = at.backbone, at.image
     print(at.header())
     for stitch in at.ids(backbone.space.ids[: len(backbone.anchors)]):
@@ -62,7 +76,7 @@ def blocks(args: argparse.Namespace) -> None:
 
 def anchors(args: argparse.Namespace) -> None:
     """Anchors against timm models with the same options and weights."""
-    at = Setting(args)  # imports mmsn, which repairs what timm needs where it can
+    at = _plain_anchors(args)  # imports mmsn, which repairs what timm needs where it can
     import timm
     import torch
 

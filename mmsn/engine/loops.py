@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from mmengine.dist import collect_results
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, NaiveVisualizationHook
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import BaseTTAModel
 from mmengine.runner import BaseLoop, ValLoop
@@ -228,12 +228,16 @@ _READ_LABELS_ONLY = (IoUMetric, CityscapesMetric)
 
 def _reads_outputs(hook: Hook) -> bool:
     """Whether this hook may read the model's predictions."""
+    known: type[Hook] = Hook
     if isinstance(hook, SegVisualizationHook):
-        return bool(hook.draw)
-    if type(hook).__module__.startswith(("mmengine.", "mmsn.")):
-        return False  # these look at times and weights
+        if hook.draw:
+            return True
+        known = SegVisualizationHook  # which only draws; a subclass may do more
+    elif type(hook).__module__.startswith(("mmengine.", "mmsn.")):
+        # Of these, one draws predictions; all others look at times and weights.
+        return isinstance(hook, NaiveVisualizationHook)
     names = ("_after_iter", "after_val_iter", "after_test_iter")
-    return any(getattr(type(hook), name) is not getattr(Hook, name) for name in names)
+    return any(getattr(type(hook), name) is not getattr(known, name) for name in names)
 
 
 def _as_dict(output: Any) -> Any:

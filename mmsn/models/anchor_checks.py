@@ -13,6 +13,9 @@ from typing import Any
 from mmsn.errors import UserError
 from mmsn.models.anchor_base import AnchorBase
 
+# Options that all anchors share.
+_OF_BACKBONE = {"img_size", "with_cp"}
+
 
 def check_image_size(size: int | Sequence[int]) -> tuple[int, int]:
     """(height, width) of a crop that is given as a side or as both."""
@@ -36,10 +39,10 @@ def check_specs(anchors: Sequence[Mapping[str, Any]]) -> None:
     if not anchors:
         raise UserError("anchors is empty: name at least one timm model")
     for spec in anchors:
-        if not isinstance(spec, dict) or "model_name" not in spec or "img_size" in spec:
+        if not isinstance(spec, dict) or "model_name" not in spec or _OF_BACKBONE & spec.keys():
             raise UserError(
-                f"anchor {spec!r} is not allowed: give a dict with model_name, and img_size to the "
-                "backbone"
+                f"anchor {spec!r} is not allowed: give a dict with model_name, and "
+                f"{' and '.join(sorted(_OF_BACKBONE))} to the backbone"
             )
 
 

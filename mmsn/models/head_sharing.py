@@ -104,7 +104,9 @@ class LevelMemo:
         call = self._calls.get(module, 0)
         self._calls[module] = call + 1
         plain = len(args) == 1 and isinstance(args[0], Tensor) and not kwargs
-        if not plain or module.training or torch.is_grad_enabled():
+        # Dropout alone may be in training mode, to draw several predictions.
+        trains = any(part.training for part in module.modules())
+        if not plain or trains or torch.is_grad_enabled():
             return run(*args, **kwargs)
         given: Tensor = args[0]
         kept = self._kept.get((module, call))

@@ -228,9 +228,12 @@ def create_timm(model_name: str, pretrained: bool, options: dict[str, Any], kind
         )
     try:
         return _create(model_name, pretrained, options)
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:  # timm asserts that sizes fit together
+        reason = " ".join(str(error).split())
+        if isinstance(error, AssertionError):
+            reason = f"AssertionError: {reason}"
         raise UserError(
-            f"anchor {model_name!r} does not take these options as a {kind} would: {error}"
+            f"anchor {model_name!r} does not take these options as a {kind} would: {reason}"
         ) from error
 
 

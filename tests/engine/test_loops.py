@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook, NaiveVisualizationHook
+from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.evaluation import IoUMetric
 
 from mmsn.engine import loops, pareto
@@ -29,6 +30,14 @@ class ReadsOutputs(Hook):
     """A hook that looks at predictions."""
 
     def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        assert all("seg_logits" in sample for sample in outputs)
+
+
+@HOOKS.register_module()
+class DrawsItsOwnWay(SegVisualizationHook):
+    """Draws nothing as mmseg would, but looks at predictions."""
+
+    def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None, mode="val"):
         assert all("seg_logits" in sample for sample in outputs)
 
 
@@ -128,14 +137,21 @@ def test_a_batch_is_prepared_once_and_the_trie_and_the_hash_are_made_once(run, c
     assert len(report.checkpoint_sha256) == 64
 
 
+def test_of_mmengines_hooks_one_reads_predictions():
+    assert loops._reads_outputs(NaiveVisualizationHook())
+    assert not loops._reads_outputs(IterTimerHook())
+    assert not loops._reads_outputs(SegVisualizationHook(draw=False))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"test_evaluator.type": "mmsn.ReadsLogits"},
         {"custom_hooks": [dict(type="mmsn.ReadsOutputs")]},
         {"default_hooks.visualization": dict(type="SegVisualizationHook", draw=True)},
+        {"default_hooks.visualization": dict(type="mmsn.DrawsItsOwnWay")},
     ],
-    ids=["metric", "hook", "pictures"],
+    ids=["metric", "hook", "pictures", "subclass"],
 )
 def test_logits_are_there_where_they_may_be_read(run, count, changes):
     steps = count(LabelStep, "__call__")

@@ -41,8 +41,13 @@ def test_specs_are_dicts_that_name_a_model():
     check_specs([tiny_anchor(16, 2)])
     with pytest.raises(UserError, match="anchors is empty"):
         check_specs([])
-    for wrong in ("deit", {"depth": 2}, tiny_anchor(16, 2, img_size=32)):
-        with pytest.raises(UserError, match="give a dict with model_name, and img_size to the"):
+    for wrong in (
+        "deit",
+        {"depth": 2},
+        tiny_anchor(16, 2, img_size=32),
+        tiny_anchor(16, 2, with_cp=True),
+    ):
+        with pytest.raises(UserError, match="img_size and with_cp to the backbone"):
             check_specs([tiny_anchor(16, 2), wrong])
 
 

@@ -198,6 +198,21 @@ def test_training_and_gradients_pass_untouched():
     assert not memo._kept
 
 
+def test_a_part_that_draws_at_random_runs_every_time():
+    """As for Monte Carlo dropout, where dropout alone is in training mode."""
+    module = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Dropout(0.5)).eval()
+    image = torch.randn(1, 3, 4, 4)
+    memo = LevelMemo([module])
+    with torch.no_grad(), memo.share():
+        first = module(image)
+        memo.begin()
+        assert torch.equal(module(image), first)
+        module[1].train()
+        memo.begin()
+        assert not torch.equal(module(image), first)
+    assert not torch.equal(module(image), first)
+
+
 def test_no_more_is_kept_than_the_limit():
     model = build("fpn")
     images = [torch.randn(1, 3, 64, 64)] * 3

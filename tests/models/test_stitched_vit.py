@@ -322,7 +322,7 @@ def test_state_dict_names_are_pinned(build):
         (None, dict(pretrained="x.pth"), "set pretrained=None"),
         ([dict(depth=4)], {}, "give a dict with model_name"),
         (["deit"], {}, "give a dict with model_name"),
-        ([tiny_anchor(16, 4, img_size=32)], {}, "and img_size to the backbone"),
+        ([tiny_anchor(16, 4, img_size=32)], {}, "img_size and with_cp to the backbone"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_one_line(anchors, options, message):

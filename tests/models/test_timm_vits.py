@@ -106,6 +106,8 @@ def test_the_layout_of_tokens_has_names(name, layout):
         ("vit_tiny_r_s16_p8_224", {}, "hybrid"),
         ("vit_small_patch16_18x2_224", dict(depth=1), "parallel blocks"),
         ("vit_tiny_patch16_224", dict(depth=1, patch_drop_rate=0.5), "need every patch"),
+        ("vit_tiny_patch16_224", dict(embed_dim=100), "AssertionError: dim should be divisible"),
+        ("vit_base_patch16_sapiens2", dict(depth=2), "one entry per block"),
         ("vit_small_patch16_dinov3", dict(depth=1, patch_drop_rate=0.5), "need every patch"),
         (
             "vit_small_patch16_dinov3",

@@ -8,7 +8,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmsn.errors import UserError
 from tests.models.conftest import tiny_anchor
+from tests.models.dense_models import DEPTH_MODEL
+from tests.tiny import tiny_segmentor, tiny_swin_backbone, tiny_upernet
 
 
 @pytest.fixture
@@ -208,6 +211,24 @@ def test_a_row_without_its_config_is_refused(tool, capsys):
     with pytest.raises(SystemExit):
         tool("benchmark_speed").parse_args(["sharing"])
     assert "sharing needs a CONFIG" in capsys.readouterr().err
+
+
+SWIN = tiny_segmentor(tiny_swin_backbone(), tiny_upernet(5, (16, 32, 64, 128)))
+
+
+@pytest.mark.parametrize(
+    ("row", "model", "line"),
+    [
+        ("blocks", SWIN, "compares plain ViTs, which swin_tiny"),
+        ("anchors", SWIN, "compares plain ViTs, which swin_tiny"),
+        ("evaluation", DEPTH_MODEL, "measures IoU, but the model is a DepthEstimator"),
+    ],
+)
+def test_models_that_a_row_cannot_measure_are_refused_in_one_line(tool, tmp_path, row, model, line):
+    Config(dict(model=model)).dump(tmp_path / "config.py")
+    with pytest.raises(UserError, match=line) as caught:
+        tool("benchmark_speed").main([row, str(tmp_path / "config.py"), "--device", "cpu"])
+    assert "\n" not in str(caught.value)
 
 
 def test_frozen_anchors_train_less_and_hold_less(speed):
