@@ -25,6 +25,7 @@ from mmengine.runner import BaseLoop
 from mmsn.errors import UserError
 from mmsn.models import StitchedSwin, StitchedViT
 from mmsn.models.backbone_options import refuse_unknown_options
+from mmsn.parallel_checks import sharding_errors, unused_parameters_warnings
 from mmsn.segmentor_config import (
     PYRAMID_HEADS,
     Head,
@@ -93,9 +94,11 @@ def examine(config: Config, training: bool, hooks: Sequence[Any] | None = None) 
     errors, warnings = [*_widths(model)], [*_pyramid(model), *_normalization(model)]
     missing: list[str] = []
     if training:
-        errors += [*_old_keys(config), *_optimizer(config)]
+        errors += [*_old_keys(config), *_optimizer(config), *sharding_errors(config)]
         missing += _hooks(config, model, config.get("custom_hooks", []) if hooks is None else hooks)
         warnings += [*_weights(config, model), *_unnamed_stitch(config, model, "val_cfg")]
+        if not _is_one_stitch(model["backbone"]):
+            warnings += unused_parameters_warnings(config)
     else:
         warnings += _unnamed_stitch(config, model, "test_cfg")
     return Findings(tuple(errors), tuple(warnings), tuple(missing))

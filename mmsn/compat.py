@@ -329,9 +329,17 @@ def allow_mmengine_checkpoints() -> None:
         for name in ("_reconstruct", "scalar"):
             allowed.append((getattr(core, name), f"{package}.multiarray.{name}"))
     if Version(torch.__version__) < Version("2.6"):  # takes objects by their own names alone
+        # Later versions know it: the text that holds a NumPy scalar's bytes in protocol 2.
+        allowed.append((_latin1_bytes, "_codecs.encode"))
         allowed = [_renamed(known, name) for known, name in allowed]
     # Pairs, not plain objects: the forks take their plain ones off the list after each load.
     torch.serialization.add_safe_globals(allowed)
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise ValueError(f"a checkpoint asked for the codec {encoding!r}; only latin1 is allowed")
+    return text.encode("latin1")
 
 
 def _renamed(known: Any, name: str) -> Any:

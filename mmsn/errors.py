@@ -9,7 +9,13 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A wrong value from outside; one line with the value, what is allowed and the fix."""
+    """A wrong value from outside; one line with the value, what is allowed and the fix.
+
+    Line breaks become spaces, because values of damaged files may hold them.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class MissingFile(UserError, FileNotFoundError):

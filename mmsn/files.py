@@ -6,12 +6,17 @@ or all of its new content. Reading formats is left to those who know the format.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmsn.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when there is no more room
 
 
 @contextmanager
@@ -23,8 +28,25 @@ def whole_file(path: str | Path, sync: bool = True) -> Iterator[Path]:
     before the name does (``fsync``), so a power cut leaves no empty file either; that takes up to
     tens of milliseconds, so it is off for files that are written by the thousand and can be made
     again. If the block raises, the temporary file is removed and ``path`` stays as it was.
+
+    Raises:
+        UserError: the disk is full.
     """
     path = Path(path)
+    try:
+        with _whole_file(path, sync) as part:
+            yield part
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            f"{str(path)!r} could not be written ({error.strerror}): what was there before is "
+            "untouched; make room and repeat"
+        ) from error
+
+
+@contextmanager
+def _whole_file(path: Path, sync: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

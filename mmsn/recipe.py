@@ -22,6 +22,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, init_default_scope
+from mmengine.visualization import Visualizer
 from rich.console import Console
 
 from mmsn.checks import examine
@@ -65,8 +66,14 @@ class StepRunner(QuietRunner):
     """A run among several.
 
     Modifications of ``QuietRunner``: the console shows one-line messages only; tables are in the
-    log file alone.
+    log file alone. Curves of the training are in the folder of the step.
     """
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """One for each run: mmengine gives those of one name, as configs set it, to all of them."""
+        if isinstance(visualizer, dict):
+            visualizer = dict(visualizer, name=self._experiment_name)
+        return super().build_visualizer(visualizer)
 
     @staticmethod
     def is_shown(record: logging.LogRecord) -> bool:
@@ -82,7 +89,7 @@ def train_and_test(step: Step, folder: Path) -> ParetoReport:
     # Of the config as given: paths of this run are set in it below.
     identity = hashlib.sha256(config.pretty_text.encode()).hexdigest()
     mark = folder / "step.sha256"
-    if mark.is_file() and mark.read_text() != identity:
+    if mark.is_file() and mark.read_bytes() != identity.encode():
         raise UserError(
             f"step {step.name} was started with another config in {folder}: give another work "
             "dir, or delete that folder to start again"

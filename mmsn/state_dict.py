@@ -11,6 +11,7 @@ other programs are not checked. ``mmsn.loaders`` makes mmengine read this way.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsn.errors import MissingFile, UserError
-from mmsn.files import whole_file
+from mmsn.files import write_bytes
 
 TRUST = "MMSN_TRUST_CHECKPOINTS"
 
@@ -90,13 +91,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 def write_checkpoint(path: Path, tensors: dict[str, Tensor], dataset_meta: dict[str, Any]) -> None:
     """Write a ``.safetensors`` or ``.pth`` that ``read_checkpoint`` reads, whole or not at all."""
     meta = {"dataset_meta": dataset_meta} if dataset_meta else {}
-    with whole_file(path) as part:
-        if path.suffix == ".safetensors":
-            text = {name: json.dumps(value) for name, value in meta.items()}
-            text |= {"format": "pt", "sha256": digest_of(tensors)}
-            safetensors.torch.save_file(tensors, part, text)
-        else:
-            torch.save({"state_dict": tensors, "meta": meta}, part)
+    if path.suffix == ".safetensors":
+        text = {name: json.dumps(value) for name, value in meta.items()}
+        text |= {"format": "pt", "sha256": digest_of(tensors)}
+        write_bytes(path, safetensors.torch.save(tensors, text))
+    else:
+        write_pickle(path, {"state_dict": tensors, "meta": meta})
+
+
+def write_pickle(path: Path, content: Any) -> None:
+    """Write what ``torch.save`` makes of it, whole or not at all.
+
+    It goes through memory: on a full disk, ``torch.save`` itself hides the system's reason.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def trusts_checkpoints() -> bool:

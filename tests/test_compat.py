@@ -223,6 +223,10 @@ def test_an_older_torch_knows_objects_by_their_names(monkeypatch: pytest.MonkeyP
         assert empty.shape == (0,)
     assert names["mmengine.logging.history_buffer.HistoryBuffer"] is HistoryBuffer
     assert names["numpy.ndarray"] is np.ndarray
+    encode = names["_codecs.encode"]
+    assert encode("\xff\0", "latin1") == b"\xff\0"  # type: ignore[operator]
+    with pytest.raises(ValueError, match="only latin1"):
+        encode("x", "rot13")  # type: ignore[operator]
 
 
 class _Asks:

@@ -1,10 +1,17 @@
 """Files appear whole or not at all."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
+import torch
 
+from mmsn.engine.chunks import ChunkStore
+from mmsn.errors import UserError
+from mmsn.evaluation import ParetoReport
 from mmsn.files import whole_file, write_bytes, write_text
+from tests.evaluation.reports import report, result
 
 
 def test_a_file_is_replaced_only_when_the_block_ends_well(tmp_path):
@@ -54,3 +61,45 @@ def test_only_synced_files_wait_for_the_disk(tmp_path, monkeypatch, sync):
     write_bytes(tmp_path / "a", b"four", sync)
     assert (tmp_path / "a").read_bytes() == b"four"
     assert (synced[:1] == [4]) is sync
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Every write ends halfway."""
+    original = Path.write_bytes
+
+    def fail(self, data):
+        original(self, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda: monkeypatch.setattr(Path, "write_bytes", fail)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_content(tmp_path, full_disk):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+    full_disk()
+    with pytest.raises(UserError, match=r"a\.json' could not be written \(No space left on devi"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_reports_and_chunks_survive_a_full_disk(tmp_path, full_disk):
+    store = ChunkStore(tmp_path, dict(data="images"))
+    results = {0: [[(torch.ones(3), torch.zeros(3))]]}
+    store.save(0, results)
+    kept = report(result(0, 5, 1.0))
+    kept.save(tmp_path / "pareto.json")
+    full_disk()
+    for save in (
+        lambda: store.save(1, results),
+        lambda: store.save(0, results),
+        lambda: kept.save(tmp_path / "pareto.json"),
+    ):
+        with pytest.raises(UserError, match=r"could not be written .*make room and repeat"):
+            save()
+    (found,) = store.load([0])
+    assert torch.equal(found[0][0][0][0], torch.ones(3))
+    assert ParetoReport.load(tmp_path / "pareto.json") == kept
+    assert not list(tmp_path.rglob(".*"))

@@ -33,6 +33,7 @@ OF_WHOLE_RUNS = {
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
     "engine/test_label_assisted_runs.py",
+    "engine/test_guarded_ranks.py",
     "engine/test_runs.py",
     "engine/test_swin_run.py",
     "tools/test_round_trip.py",
@@ -40,6 +41,7 @@ OF_WHOLE_RUNS = {
 OF_A_CONCEPT = {  # that crosses modules
     "deploy/test_eva.py",
     "deploy/test_swin.py",
+    "deploy/test_extraction_properties.py",
     "models/test_anchor_docs.py",
     "models/test_elastic.py",
     "models/test_real_weights.py",

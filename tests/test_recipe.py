@@ -1,6 +1,7 @@
 """From anchors to a curve in one call, on a few images."""
 
 import copy
+import json
 import re
 
 import numpy as np
@@ -41,6 +42,10 @@ def steps(config):  # noqa: F811
 def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tmp_path, capsys):
     anchors, stitched = steps
     stitched.config.optim_wrapper.optimizer.lr = 0.0
+    for step in (*anchors, stitched):
+        visualizer = dict(type="SegLocalVisualizer", name="visualizer")
+        step.config.visualizer = dict(visualizer, vis_backends=[dict(type="LocalVisBackend")])
+        step.config.experiment_name = step.name
     report = recipe.stitch_from_anchors(anchors, stitched, tmp_path)
     trained = torch.load(tmp_path / "stitched" / "iter_2.pth", weights_only=True)["state_dict"]
     for index, name in enumerate(("small", "large")):
@@ -50,6 +55,14 @@ def test_the_stitched_network_starts_from_the_trained_anchors_and_head(steps, tm
                 mine = trained[key.replace("anchors.0", f"anchors.{index}")]
                 assert torch.equal(value, mine), key
     assert torch.equal(alone["decode_head.conv_seg.weight"], trained["decode_head.conv_seg.weight"])
+
+    for name in ("small", "large", "stitched"):  # each has its own curves
+        lines = [
+            json.loads(line)
+            for path in (tmp_path / name).glob("*/vis_data/scalars.json")
+            for line in path.read_text().splitlines()
+        ]
+        assert [line["step"] for line in lines if "lr" in line] == [1, 2], name
 
     assert [r.id for r in report.stitches] == [0, 1, 2, 4]
     loaded = ParetoReport.load(tmp_path / "pareto.json")

@@ -83,12 +83,19 @@ def test_writing_weights_replaces_them_whole(tmp_path, monkeypatch):
     path: Path = tmp_path / "x.pth"
     write_checkpoint(path, {"weight": torch.ones(2)}, {})
 
-    def fail(content, part):
-        Path(part).write_bytes(b"half")
-        raise OSError("No space left on device")
+    other = tmp_path / "x.safetensors"
+    write_checkpoint(other, {"weight": torch.ones(2)}, {})
+    original = Path.write_bytes
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_checkpoint(path, {"weight": torch.zeros(2)}, {})
-    assert read_checkpoint(path)[0]["weight"].tolist() == [1, 1]
-    assert [p.name for p in tmp_path.iterdir()] == ["x.pth"]
+    def fail(self, data):
+        original(self, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    for file in (path, other):
+        with pytest.raises(
+            UserError, match=r"could not be written \(No space left on device.*room"
+        ):
+            write_checkpoint(file, {"weight": torch.zeros(2)}, {})
+        assert read_checkpoint(file)[0]["weight"].tolist() == [1, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.pth", "x.safetensors"]

@@ -8,6 +8,7 @@ help text before every run. What needs PyTorch is imported inside functions.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -207,12 +208,15 @@ def build_runner(cfg: Any, training: bool = False) -> Any:
     return make_runner(cfg, training)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest file allowed
+
+
 def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
     """Run a command and exit with what it returns: the one place where errors become a line.
 
-    What the user can correct is one line on stderr and status 2: a ``UserError``, and packages
-    that mmsn's import refuses. Any other exception is a fault in the program, wherever it was
-    raised, and keeps its traceback.
+    What the user can correct is one line on stderr and status 2: a ``UserError``, packages that
+    mmsn's import refuses, and a full disk. Any other exception is a fault in the program, wherever
+    it was raised, and keeps its traceback.
 
     Args:
         main: the command.
@@ -225,7 +229,7 @@ def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
         print(f"stopped{hint}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        if not isinstance(error, _user_errors()):
+        if not isinstance(error, _user_errors()) and getattr(error, "errno", None) not in FULL:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmsn import shrink
     from mmsn.errors import UserError
-    from mmsn.files import whole_file
+    from mmsn.files import write_bytes
 
     out = Path(args.out)
     if out.suffix != ".safetensors":
@@ -179,8 +179,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     state = {
         key: value.detach().cpu().contiguous() for key, value in child.vit.state_dict().items()
     }
-    with whole_file(out) as part:
-        safetensors.torch.save_file(state, part, {"format": "pt", "shrink": json.dumps(record)})
+    notes = {"format": "pt", "shrink": json.dumps(record)}
+    write_bytes(out, safetensors.torch.save(state, notes))
     state_file.unlink(missing_ok=True)
     count = sum(value.numel() for value in state.values())
     print(f"{out}: {count / 1e6:.4g} M parameters, from blocks {record['blocks']} of {args.model}")

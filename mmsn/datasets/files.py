@@ -39,13 +39,13 @@ def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
     """Record how `root` is filled, in `root/recipe.json`, so that only the same recipe continues.
 
     Raises:
-        UserError: the folder was filled by another recipe.
+        UserError: the folder was filled by another recipe, or its record is damaged.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / "recipe.json"
     wanted = json.loads(json.dumps(dict(recipe)))
     if path.exists():
-        found = json.loads(path.read_text())
+        found = _read_recipe(path)
         differing = [k for k in {**found, **wanted} if found.get(k) != wanted.get(k)]
         if differing:
             there = ", ".join(f"{k}={found.get(k)!r}" for k in differing)
@@ -53,3 +53,18 @@ def claim_folder(root: Path, recipe: Mapping[str, Any]) -> None:
             raise UserError(f"{root} holds {there}, asked is {asked}; remove it or name another")
     else:
         write_text(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        reason = f"{error}"
+    else:
+        if isinstance(found, dict):
+            return found
+        reason = f"it holds a {type(found).__name__}"
+    raise UserError(
+        f"{path} does not say how its folder was filled ({reason}): name another folder, or remove "
+        "it to fill it anew"
+    )

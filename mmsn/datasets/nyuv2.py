@@ -70,12 +70,23 @@ class NYUv2SegDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images. Raises MissingFile if the list of the split is missing."""
+        """List the images.
+
+        Raises MissingFile if the list of the split is missing, and UserError if it is not text or
+        names no image.
+        """
         if self.ann_file and not Path(self.ann_file).is_file():
             raise MissingFile(
                 f"{self.ann_file} does not exist; make the dataset with `python "
                 f"tools/dataset_converters/{self.CONVERTER} --out "
                 f"{self.data_root or 'data/nyuv2'}`, or set data_root"
             )
-        data_list: list[dict[str, Any]] = super().load_data_list()
+        try:
+            data_list: list[dict[str, Any]] = super().load_data_list()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.ann_file} is not a list of names ({error}); make the dataset again"
+            ) from error
+        if self.ann_file and not data_list:
+            raise UserError(f"{self.ann_file} names no image; make the dataset again")
         return data_list

@@ -31,6 +31,7 @@ from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 
 from .files import Progress, claim_folder, encode
+from .mat5 import read_arrays
 from .nyuv2_mapping import NUM_NAMES, OWN_CLASS, mapping40
 
 IMAGE_SHAPE = (3, 640, 480)
@@ -68,7 +69,7 @@ def convert_nyuv2(
     lists = read_splits(splits)
     with open_mat(mat) as file:
         _check(file, sum(map(len, lists.values())), own_table=class_mapping is None)
-        total = len(file["images"])
+        total = sum(map(len, lists.values()))
         claim_folder(
             out,
             {
@@ -86,9 +87,11 @@ def convert_nyuv2(
             image = out / f"images/{i + 1:04d}{image_suffix}"
             labels = out / f"labels40/{i + 1:04d}.png"
             if not (image.exists() and labels.exists()):
-                pixels = encode(file["images"][i].transpose(2, 1, 0), image_suffix)
+                with reading(mat):
+                    pixels, numbers = file["images"][i], file["labels"][i]
+                pixels = encode(pixels.transpose(2, 1, 0), image_suffix)
+                classes = encode(_to40(numbers.T, table, i + 1), ".png")
                 write_bytes(image, pixels, sync=False)
-                classes = encode(_to40(file["labels"][i].T, table, i + 1), ".png")
                 write_bytes(labels, classes, sync=False)
                 written += 1
             if progress:
@@ -105,24 +108,24 @@ def read_splits(path: str | Path) -> dict[str, list[int]]:
     for name, key in (("train", "trainNdxs"), ("test", "testNdxs")):
         if key not in content:
             raise UserError(f"{path} has no {key}; give the official splits.mat")
-        lists[name] = sorted(int(n) for n in np.asarray(content[key]).ravel())
+        lists[name] = sorted(content[key].ravel().tolist())  # numbers may be stored as floats
     both = sorted(lists["train"] + lists["test"])
-    if both != list(range(1, len(both) + 1)):
+    if both != list(range(1, len(both) + 1)) or not both:
         raise UserError(
             f"{path} does not hold every number from 1 to {len(both)} once; "
             "give the official splits.mat"
         )
-    return lists
+    return {name: [int(number) for number in numbers] for name, numbers in lists.items()}
 
 
 def read_class_mapping(path: str | Path) -> NDArray[np.uint8]:
     """Lookup table `(895,)` from `mapClass` (1, 894) of a `classMapping40.mat`; 0 maps to 0."""
     content = _load_mat5(path, "leave it out to use the built-in table")
     classes = np.asarray(content.get("mapClass", ())).ravel()
-    if classes.shape != (NUM_NAMES,) or classes.min() < 1 or classes.max() > 40:
+    if classes.shape != (NUM_NAMES,) or not np.isin(classes, np.arange(1, 41)).all():
         raise UserError(
             f"{path} holds mapClass of {classes.size} values; "
-            f"give {NUM_NAMES} values from 1 to 40, or leave it out to use the built-in table"
+            f"give {NUM_NAMES} whole values from 1 to 40, or leave it out to use the built-in table"
         )
     return np.concatenate([[0], classes]).astype(np.uint8)
 
@@ -142,11 +145,14 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
     check_array(file, "images", (listed, *IMAGE_SHAPE))
     check_array(file, "labels", (listed, *IMAGE_SHAPE[1:]))
     # the built-in table holds positions in this list, so another order would mislabel everything
-    if own_table and "names" in file:
+    if own_table:
         from .nyuv2 import CLASSES
 
-        references = file["names"][()].ravel()  # to arrays of character codes
-        names = ["".join(map(chr, file[r][()].ravel())) for r in references]
+        with reading(file.filename):
+            if "names" not in file:
+                return
+            references = file["names"][()].ravel()  # to arrays of character codes
+            names = ["".join(map(chr, file[r][()].ravel())) for r in references]
         if len(names) != NUM_NAMES or [names[i - 1] for i in OWN_CLASS] != list(CLASSES[:37]):
             raise UserError(
                 f"{file.filename} has {len(names)} names in another order than the official "
@@ -154,15 +160,37 @@ def _check(file: Any, listed: int, own_table: bool) -> None:
             )
 
 
-def check_array(file: Any, key: str, shape: tuple[int, ...]) -> None:
-    """Raise if array `key` of an open `nyu_depth_v2_labeled.mat` is missing or not of `shape`."""
-    if key not in file:
-        raise UserError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
-    if file[key].shape != shape:
+def check_array(file: Any, key: str, shape: tuple[int, ...], kinds: str = "u") -> None:
+    """Raise if array `key` of an open `nyu_depth_v2_labeled.mat` is missing or not of `shape`.
+
+    `kinds` are the allowed letters of its NumPy dtype: u for unsigned integers, f for floats.
+    """
+    with reading(file.filename):
+        if key not in file:
+            raise UserError(f"{file.filename} has no {key}; give nyu_depth_v2_labeled.mat")
+        array = file[key]
+        found, kind = getattr(array, "shape", None), getattr(array, "dtype", np.dtype(object)).kind
+    if found != shape:
         raise UserError(
-            f"{key} in {file.filename} is {file[key].shape}; {shape} is needed with this "
+            f"{key} in {file.filename} is {found}; {shape} is needed with this "
             "splits.mat: download the incomplete file again"
         )
+    if kind not in kinds:
+        raise UserError(
+            f"{key} in {file.filename} has values of kind {kind!r}, not {kinds!r}; download it "
+            "again"
+        )
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Say in one line that an HDF5 file is damaged, for which h5py has many kinds of errors."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}); download it again") from error
 
 
 @contextmanager
@@ -186,15 +214,12 @@ def open_mat(path: str | Path) -> Iterator[Any]:
         yield file
 
 
-def _load_mat5(path: str | Path, remedy: str) -> dict[str, Any]:
-    from scipy.io import loadmat
-
+def _load_mat5(path: str | Path, remedy: str) -> dict[str, NDArray[Any]]:
     _require(path, remedy)
     try:
-        content: dict[str, Any] = loadmat(str(path))
-    except Exception as error:  # damaged bytes raise many kinds in scipy
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a MATLAB 5 file ({error}); {remedy}") from error
-    return content
 
 
 def _require(path: str | Path, remedy: str) -> None:

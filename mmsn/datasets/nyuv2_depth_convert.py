@@ -20,6 +20,7 @@ after an interruption.
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -34,10 +35,11 @@ from mmsn.errors import MissingFile, UserError
 from mmsn.files import write_bytes
 
 from .files import Progress, claim_folder, encode
-from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat
+from .nyuv2_convert import IMAGE_SHAPE, Converted, check_array, open_mat, reading
 
 FOLDERS = {"depths": "depths", "rawDepths": "raw_depths"}
 MILLIMETERS = 1000  # per meter
+LONGEST_NAME = 200  # bytes of SCENE_NNNNN; file systems allow 255, with suffix and temporary parts
 Source = Path | zipfile.Path
 
 
@@ -52,21 +54,17 @@ def convert_nyuv2_depths(
     """
     out, written = Path(out), 0
     with open_mat(mat) as file:
-        total = len(file["images"]) if "images" in file else 0
+        with reading(mat):
+            total = len(file["images"]) if "images" in file else 0
         for key, folder in FOLDERS.items():
-            check_array(file, key, (total, *IMAGE_SHAPE[1:]))
+            check_array(file, key, (total, *IMAGE_SHAPE[1:]), kinds="f")
             claim_folder(out / folder, {"dataset": f"NYUv2 {key}, millimeters", "count": total})
         for i in range(total):
             paths = {key: out / f"{folder}/{i + 1:04d}.png" for key, folder in FOLDERS.items()}
             if not all(path.exists() for path in paths.values()):
                 for key, path in paths.items():
-                    try:
+                    with reading(f"{key} of image {i + 1} in {mat}"):
                         meters = file[key][i].T
-                    except OSError as error:
-                        raise UserError(
-                            f"{key} of image {i + 1} in {mat} cannot be read ({error}); "
-                            "download the file again"
-                        ) from error
                     depth = encode(to_millimeters(meters, f"{key} {i + 1}"), ".png")
                     write_bytes(path, depth, sync=False)
                 written += 1
@@ -133,6 +131,10 @@ def convert_nyuv2_raw(
     return Converted(counts["train"], counts["test"], written, ready, tuple(broken))
 
 
+# What zipfile raises for damaged archives, and the system for a damaged name.
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
 class _Broken(ValueError):
     """Why one pair cannot be used."""
 
@@ -146,7 +148,7 @@ def _find_lists(source: str | Path) -> Source:
     if path.is_file():
         try:
             root = zipfile.Path(path)
-        except zipfile.BadZipFile as error:
+        except (*_DAMAGED, ValueError) as error:
             raise UserError(f"{path} is not a complete zip ({error}); download it again") from error
     folders = [child for child in root.iterdir() if child.is_dir()]
     for candidate in (root, *folders):
@@ -162,9 +164,11 @@ def _read_list(path: Source) -> list[tuple[str, str]]:
     if not path.is_file():
         raise MissingFile(f"{path} does not exist; put it next to nyu_train.txt")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text ({error}); give the list of image pairs") from error
+    except _DAMAGED as error:
+        raise UserError(f"{path} cannot be read ({error}); download it again") from error
     rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row]
     short = [row for row in rows if len(row) < 2]
@@ -182,17 +186,19 @@ def _joint_name(image: str, depth: str) -> str:
     names = ["_".join(match.groups()) if match else "" for match in found]
     if not names[0] or names[0] != names[1]:
         raise _Broken(f"does not belong to {depth}; SCENE/rgb_N.jpg, SCENE/sync_depth_N.png do")
+    if len(os.fsencode(names[0])) > LONGEST_NAME:
+        raise _Broken(f"its name has more than {LONGEST_NAME} bytes")
     return names[0]
 
 
 def _read(root: Source, split: str, item: str) -> bytes:
     """Content of a listed file, which may be in a folder named after the split."""
     for path in (root / item, root / split / item):
-        if path.is_file():
-            try:
+        try:
+            if path.is_file():
                 return path.read_bytes()
-            except (OSError, zipfile.BadZipFile, zlib.error) as error:
-                raise _Broken(f"{item} cannot be read ({error})") from error
+        except _DAMAGED as error:
+            raise _Broken(f"{item} cannot be read ({error})") from error
     raise _Broken(f"{item} is missing")
 
 

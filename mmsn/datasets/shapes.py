@@ -98,4 +98,6 @@ class ShapesDataset(BaseSegDataset):
                 f"`python tools/dataset_converters/shapes.py {self.data_root or 'data/shapes'}`"
             )
         data_list: list[dict[str, Any]] = super().load_data_list()
+        if not data_list:
+            raise MissingFile(f"{folder} has no {self.img_suffix} file; make the dataset again")
         return data_list

@@ -62,7 +62,7 @@ class PaintRecord:
         self.path, self.made_of = Path(folder) / RECORD, dict(made_of)
         self._lines: dict[str, dict[str, Any]] = {}
         if self.path.is_file():
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                     self._lines[entry["file"]] = entry  # the last line of a file holds

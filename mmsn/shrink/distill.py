@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mmsn.errors import UserError
-from mmsn.files import whole_file
 from mmsn.models.anchor import Anchor
 from mmsn.shrink.child import ChildPlan, unit_outputs
 from mmsn.shrink.images import UnlabeledImages
 from mmsn.shrink.unexplained import accumulators, energy_of
-from mmsn.state_dict import read_pickle
+from mmsn.state_dict import read_pickle, write_pickle
 
 WARMUP_SHARE = 0.05
 
@@ -203,8 +202,7 @@ class Distillation:
             maps=self.maps.state_dict(),
             optimizer=self.optimizer.state_dict(),
         )
-        with whole_file(path) as part:
-            torch.save(state, part)
+        write_pickle(path, state)
 
     def resume(self, path: Path) -> None:
         """Continue from a file that ``save`` wrote.

@@ -7,6 +7,7 @@ continues with exactly the images that it would have seen.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,12 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         if source.is_dir():
             files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
         elif source.is_file():
-            lines = [line.strip() for line in source.read_text().splitlines()]
+            try:
+                lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+            except UnicodeDecodeError as error:
+                raise UserError(f"{str(source)!r} is not a list of paths ({error})") from error
             files = [source.parent / line for line in lines if line]
-            absent = [file for file in files if not file.is_file()]
+            absent = [file for file in files if not os.path.isfile(file)]
             if absent:
                 raise MissingFile(
                     f"{str(source)!r} lists {len(absent)} images that do not exist, "

@@ -26,17 +26,23 @@ def run(name, *options):
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-def test_killed_trainings_end_as_an_undisturbed_one():
-    counts = run("kill_training", "--kills", 3, "--slow", 0.1)
-    assert counts["kills"] >= 3
-    assert counts["trainings"] >= 1
-    assert counts["lost"] == counts["differ"] == 0
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 
 
+@needs_fork
+@pytest.mark.parametrize("subject", ["training", "benchmark-2"])
+def test_killed_runs_end_as_undisturbed_ones(subject):
+    counts = run("kill_runs", subject, "--kills", 3)
+    assert counts["kills"] == 3
+    assert counts["runs"] >= 1
+    assert counts["lost"] == counts["differ"] == counts["hung"] == 0
+
+
+@needs_fork
 def test_damaged_files_are_refused_or_read():
-    counts = run("fuzz_files", "--inputs", 500)
-    assert counts["inputs"] == 500
+    counts = run("fuzz_files", "--inputs", 450)
+    assert counts["inputs"] == 450
+    assert counts["kinds"] == len(counts["of_kind"]) >= 29
     assert counts["refused"] > 250
-    assert counts["read"] > 90  # as after a change of one digit
+    assert counts["read"] > 80  # as after a change of one digit
     assert not counts["what"]

@@ -43,6 +43,14 @@ def test_another_suffix_is_refused():
         encode(np.zeros((2, 2), np.uint8), ".bmp")
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]", b"[" * 100_000])
+def test_a_damaged_record_of_a_folder_is_named(content, tmp_path):
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"recipe\.json does not say how its folder was filled \("):
+        claim_folder(tmp_path, {"seed": 0})
+    assert (tmp_path / "recipe.json").read_bytes() == content
+
+
 def test_a_folder_continues_with_its_own_recipe_only(tmp_path):
     root = tmp_path / "new" / "folder"
     claim_folder(root, {"size": (4, 6), "seed": 0})

@@ -73,3 +73,13 @@ def test_class_39_of_the_copy_is_ignored_and_the_others_stay():
     assert read[39:255].sum() == 0
     assert read[255] == raw[39]
     assert read.sum() == 27 * 480 * 640
+
+
+def test_a_damaged_list_of_names_is_named(tmp_path):
+    (tmp_path / "train.txt").write_bytes(b"0001\n\xff\xfe\n")
+    dataset = dict(type="mmsn.NYUv2SegDataset", data_root=str(tmp_path), ann_file="train.txt")
+    with pytest.raises(UserError, match=r"train\.txt is not a list of names \(.*0xff"):
+        DATASETS.build(dataset)
+    (tmp_path / "train.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train\.txt names no image"):
+        DATASETS.build(dataset)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from mmsn.datasets import NYUv2SegDataset, convert_nyuv2
-from mmsn.datasets.nyuv2_convert import read_class_mapping
+from mmsn.datasets.nyuv2_convert import read_class_mapping, read_splits
 from mmsn.datasets.nyuv2_mapping import mapping40
 from mmsn.errors import MissingFile, UserError
 
@@ -130,6 +130,30 @@ def test_unusable_inputs_are_named_in_one_line(official, tmp_path):
         file["images"] = images  # height, width, channel: not the official layout
     with pytest.raises(UserError, match=r"images in .* is"):
         convert_nyuv2(mat, splits, out)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.5, np.inf, -1])
+def test_numbers_that_count_nothing_are_refused(value, tmp_path):
+    path = tmp_path / "x.mat"
+    savemat(path, {"trainNdxs": [[1.0], [value]], "testNdxs": [[3.0]], "mapClass": [[value] * 894]})
+    with pytest.raises(UserError, match="every number from 1 to 3 once"):
+        read_splits(path)
+    with pytest.raises(UserError, match="give 894 whole values from 1 to 40"):
+        read_class_mapping(path)
+
+
+def test_a_damaged_file_is_refused_in_one_line(official, tmp_path):
+    mat, splits, *_ = official
+    with h5py.File(mat, "a") as file:
+        del file["labels"]
+        file["labels"] = np.zeros((3, 640, 480), np.float32)
+    with pytest.raises(UserError, match=r"labels in .* has values of kind 'f', not 'u'"):
+        convert_nyuv2(mat, splits, tmp_path / "out")
+    whole = mat.read_bytes()
+    start = whole.index(b"HEAP")  # where names are
+    mat.write_bytes(whole[:start] + b"XXXX" + whole[start + 4 :])
+    with pytest.raises(UserError, match=r"nyu\.mat is damaged \(.*heap.*\); download it again"):
+        convert_nyuv2(mat, splits, tmp_path / "out")
 
 
 def test_command_line(official, tmp_path, capsys):

@@ -140,7 +140,7 @@ class TestLabeled:
         with open(mat, "r+b") as file:
             file.seek(block.byte_offset)
             file.write(bytes(block.size))
-        with pytest.raises(UserError, match=r"depths of image 2 in .*nyu\.mat cannot be read"):
+        with pytest.raises(UserError, match=r"depths of image 2 in .*nyu\.mat is damaged"):
             convert_nyuv2_depths(mat, tmp_path / "out")
 
     def test_what_is_no_number_is_invalid(self):
@@ -254,6 +254,28 @@ class TestRaw:
         assert line in error
         assert "1 train and 1 test images (2 written now, 0 were ready, 1 left out)" in said.out
         assert not list((tmp_path / "out").rglob("kitchen*"))
+
+    def test_damaged_archives_are_refused_in_one_line(self, raw_list, tmp_path):
+        path = tmp_path / "nyu.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in content(raw_list).items():
+                archive.writestr(name, data)
+        whole = path.read_bytes()
+        start = whole.rindex(b"PK\3\4", 0, whole.index(b"nyu_test.txt"))
+        path.write_bytes(whole[:start] + b"XXXX" + whole[start + 4 :])
+        with pytest.raises(UserError, match=r"nyu_test\.txt cannot be read \(Bad magic number"):
+            convert_nyuv2_raw(path, tmp_path / "out")
+        path.write_bytes(b"no archive")
+        with pytest.raises(UserError, match="is not a complete zip"):
+            convert_nyuv2_raw(path, tmp_path / "out")
+
+    def test_names_that_no_file_can_have(self, raw_list, tmp_path):
+        listed = raw_list / "nyu/nyu_train.txt"
+        names = ("x" * 5000, "a\0b")
+        rows = [f"{name}/rgb_1.jpg {name}/sync_depth_1.png" for name in names]
+        listed.write_text("\n".join(rows))
+        done = convert_nyuv2_raw(raw_list, tmp_path / "out")
+        assert (done.train, done.test, len(done.broken)) == (0, 1, 2)
 
     def test_pairs_that_do_not_belong_together(self, raw_list, tmp_path):
         path = raw_list / "nyu/nyu_train.txt"

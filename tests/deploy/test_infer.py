@@ -158,7 +158,7 @@ def test_a_changed_setting_or_input_repaints(tool, tmp_path, capsys, words):
     assert other != changed
     out.write_bytes(small)  # of an older run, which was killed before it could note this
     assert painted()[0] == other
-    (tmp_path / "out" / "infer.jsonl").write_text('{"file": "0.png.p')
+    (tmp_path / "out" / "infer.jsonl").write_bytes(b'{"file": "0.png.p\xff')
     assert "2 files painted" in painted()[1]
 
 

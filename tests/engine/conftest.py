@@ -1,6 +1,7 @@
 """A stitched segmentor and a dataset so small that a Runner trains it in a second."""
 
 import copy
+import socket
 
 import pytest
 from mmengine.config import Config
@@ -101,3 +102,26 @@ def trained(run):
     runner = run(custom_hooks=hooks(parts=1))
     runner.train()
     return runner
+
+
+@pytest.fixture
+def port():
+    """One that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def pair_config(config):
+    """The config for two processes without GPUs."""
+    config.launcher = "pytorch"
+    config.find_unused_parameters = True
+    config.model_wrapper_cfg = dict(
+        type="MMDistributedDataParallel",
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+    )
+    config.env_cfg = dict(dist_cfg=dict(backend="gloo"))
+    return config

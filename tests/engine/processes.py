@@ -5,6 +5,29 @@ again, 5 s each; a fork of the test's process would carry its threads and autogr
 """
 
 import multiprocessing
+import os
+
+import torch
+import torch.multiprocessing as mp
 
 multiprocessing.set_forkserver_preload(["mmsn", "mmsn.deploy", "mmsn.engine", "mmseg.apis"])
 CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def start(ranks, target, *args):
+    """Run ``target(rank, ranks, *args)`` in so many processes, to their ends."""
+    method = CONTEXT.get_start_method()
+    mp.start_processes(target, args=(ranks, *args), nprocs=ranks, start_method=method)
+
+
+def join(rank, ranks, port):
+    """Make this process one of several, before the Runner, which would look for GPUs."""
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(ranks),
+    )
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)

@@ -1,22 +1,28 @@
-"""Two processes on the CPU: they must start, draw and remain equal."""
+"""Two and four processes on the CPU: they must start, draw, remain equal and end alike."""
 
 import contextlib
 import copy
 import json
 import os
-import socket
+import time
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch.distributed import fsdp
+from torch.distributed.device_mesh import init_device_mesh
 
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
-from tests.engine.processes import CONTEXT
+from tests.engine.processes import join, start
+from tests.tiny import tiny_backbone, tiny_head, tiny_segmentor
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,26 +30,8 @@ pytestmark = [
 ]
 
 
-def _start_two(target, *args):
-    method = CONTEXT.get_start_method()
-    mp.start_processes(target, args=args, nprocs=2, start_method=method)
-
-
-def _join(rank, port):
-    """Make this process one of two, before the Runner, which would look for GPUs."""
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE="2",
-    )
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-
-
-def _train(rank, port, file, results):
-    _join(rank, port)
+def _train(rank, ranks, port, file, results):
+    join(rank, ranks, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     drawn, initial = [], {}
     call_hook = runner.call_hook
@@ -65,8 +53,8 @@ def _train(rank, port, file, results):
     torch.distributed.destroy_process_group()
 
 
-def _benchmark(rank, port, file, results, stop_at):
-    _join(rank, port)
+def _benchmark(rank, ranks, port, file, results, stop_at):
+    join(rank, ranks, port)
     runner = Runner.from_cfg(Config.fromfile(file))
     step, calls = runner.model.module.test_step, []
 
@@ -83,9 +71,9 @@ def _benchmark(rank, port, file, results, stop_at):
     torch.distributed.destroy_process_group()
 
 
-def _start_differently(rank, port, file, results):
+def _start_differently(rank, ranks, port, file, results):
     """Two ranks, of which one differs in each of several ways; every attempt must be refused."""
-    _join(rank, port)
+    join(rank, ranks, port)
     same = Config.fromfile(file)
     differences = [
         lambda cfg: cfg.custom_hooks[1].update(seed=5),
@@ -109,42 +97,93 @@ def _start_differently(rank, port, file, results):
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture
-def port():
-    """One that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _compare_gradients(rank, ranks, port, results):
+    """Of all stitches, over all ranks, with those of one process on the joined batch."""
+    join(rank, ranks, port)
+    config, size = _without_norm(), 2 * ranks
+    torch.manual_seed(1)
+    images, labels = torch.randn(size, 3, 32, 32), torch.randint(12, (size, 1, 32, 32))
+    meta = dict(img_shape=(32, 32), ori_shape=(32, 32), pad_shape=(32, 32))
+    samples = [SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=label)) for label in labels]
+    alone, parallel, sharded = (_built(config) for _ in range(3))
+    mine = slice(2 * rank, 2 * rank + 2)
+    ddp = MMDistributedDataParallel(parallel, broadcast_buffers=False, find_unused_parameters=True)
+    mesh = init_device_mesh("cpu", (ranks,))
+    for anchor in sharded.backbone.anchors:
+        for block in anchor.vit.blocks:
+            fsdp.fully_shard(block, mesh=mesh)
+    fsdp.fully_shard(sharded, mesh=mesh)
+
+    def gradients(model, module, chosen, stitch):
+        model.zero_grad()
+        with module.backbone.use_stitch(stitch):
+            losses = model(images[chosen], samples[chosen], mode="loss")
+        losses["decode.loss_ce"].backward()
+        found = {k: p.grad for k, p in module.named_parameters() if p.grad is not None}
+        return {k: getattr(g, "full_tensor", lambda g=g: g)() for k, g in found.items()}
+
+    counts = {}
+    for stitch in alone.backbone.space.ids:
+        expected = gradients(alone, alone, slice(None), stitch)
+        for model, module in ((ddp, parallel), (sharded, sharded)):
+            found = gradients(model, module, mine, stitch)
+            assert found.keys() == expected.keys()  # what is not drawn has none
+            for name, gradient in found.items():
+                torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
+        counts[stitch] = len(expected)
+    Path(results, f"{rank}.json").write_text(json.dumps(counts))
+    torch.distributed.destroy_process_group()
 
 
-@pytest.fixture
-def pair_config(config):
-    """The config for two processes without GPUs."""
-    config.launcher = "pytorch"
-    config.find_unused_parameters = True
-    config.model_wrapper_cfg = dict(
-        type="MMDistributedDataParallel",
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=True,
-    )
-    config.env_cfg = dict(dist_cfg=dict(backend="gloo"))
-    return config
+def _without_norm():
+    """Batch norm sees the images of its own rank only, so its gradients would differ."""
+    head = dict(tiny_head(12), norm_cfg=None, dropout_ratio=0)
+    return tiny_segmentor(tiny_backbone((2, 4), (1, 3)), head)
+
+
+def _built(config):
+    init_default_scope("mmseg")
+    torch.manual_seed(0)
+    return MODELS.build(copy.deepcopy(config)).train()
+
+
+def _lose_a_rank(rank, ranks, port, file, results):
+    """Rank 1 dies in its second iteration; what rank 0 says of it is kept."""
+    join(rank, ranks, port)
+    runner = Runner.from_cfg(Config.fromfile(file))
+    call_hook = runner.call_hook
+
+    def die(name, **kwargs):
+        if rank == 1 and name == "before_train_iter" and runner.iter == 1:
+            os._exit(0)
+        call_hook(name, **kwargs)
+
+    runner.call_hook = die
+    begin = time.monotonic()
+    try:
+        runner.train()
+        said = "trained"
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    Path(results, "said.json").write_text(json.dumps([said, time.monotonic() - begin]))
+    os._exit(0)  # the group has lost a member and cannot be left in order
 
 
 def test_ranks_share_the_initialization_the_draws_and_the_result(pair_config, port, tmp_path):
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    _start_two(_train, port, str(file), str(tmp_path))
-    results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    (drawn, initial, final), (other_drawn, other_initial, other_final) = results
-    assert drawn == other_drawn
+    start(4, _train, port, str(file), str(tmp_path))
+    first, *others = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(4)]
+    drawn, initial, final = first
     assert len(drawn) == 4
     assert all(initial[k].all() for k in initial if k.endswith("initialized"))
-    for ours, theirs in ((initial, other_initial), (final, other_final)):
-        differing = [k for k in ours if not torch.equal(ours[k], theirs[k])]
-        # Statistics of batch norm belong to each rank; rank 0 saves its own.
-        assert all("running_" in k for k in differing), differing
+    for other_drawn, other_initial, other_final in others:
+        assert drawn == other_drawn
+        for ours, theirs in ((initial, other_initial), (final, other_final)):
+            differing = [k for k in ours if not torch.equal(ours[k], theirs[k])]
+            # Without a GPU there is no SyncBN, and statistics of batch norm belong to each rank;
+            # rank 0 saves its own.
+            assert all("running_" in k for k in differing), differing
 
 
 def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port, tmp_path):
@@ -162,22 +201,48 @@ def test_ranks_share_the_images_of_a_benchmark_and_continue_it(pair_config, port
     Runner.from_cfg(alone).test()
 
     pair_config.test_dataloader.batch_size = pair_config.test_cfg.chunk = 1
-    pair_config.work_dir = str(tmp_path / "pair")
+    pair_config.merge_from_dict(dict(work_dir=str(tmp_path / "pair"), experiment_name="pair"))
     file = tmp_path / "config.py"
     pair_config.dump(file)
+    pair_config.merge_from_dict(dict(work_dir=str(tmp_path / "four"), experiment_name="four"))
+    pair_config.dump(tmp_path / "four.py")
+    # More ranks than images: the one that is evaluated twice counts once.
+    start(4, _benchmark, port, str(tmp_path / "four.py"), str(tmp_path), -1)
     calls = []
     for stop_at in (5, -1):  # in the second of the two images that each rank has
-        _start_two(_benchmark, port, str(file), str(tmp_path), stop_at)
+        start(2, _benchmark, port, str(file), str(tmp_path), stop_at)
         calls.append([json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)])
         assert (tmp_path / "pair" / "pareto.json").exists() == (stop_at == -1)
     assert calls == [[5, 5], [4, 4]]  # four stitches on an image; the first image is not run again
-    reports = [ParetoReport.load(tmp_path / name / "pareto.json") for name in ("alone", "pair")]
-    assert reports[0].images == reports[1].images == 3
-    expected, found = ({r.id: (r.metrics, r.class_iou) for r in x.stitches} for x in reports)
-    assert found.keys() == expected.keys()
-    for stitch in found:
-        assert found[stitch][0] == expected[stitch][0]
-        assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
+    names = ("alone", "pair", "four")
+    reports = [ParetoReport.load(tmp_path / name / "pareto.json") for name in names]
+    assert [report.images for report in reports] == [3, 3, 3]
+    expected, *others = ({r.id: (r.metrics, r.class_iou) for r in x.stitches} for x in reports)
+    for found in others:
+        assert found.keys() == expected.keys()
+        for stitch in found:
+            assert found[stitch][0] == expected[stitch][0]
+            assert found[stitch][1] == pytest.approx(expected[stitch][1], nan_ok=True)
+
+
+@pytest.mark.skipif(not hasattr(fsdp, "fully_shard"), reason="torch before 2.6 has no FSDP2")
+def test_gradients_are_those_of_the_joined_batch(port, tmp_path):
+    """By DistributedDataParallel, and by torch's FSDP2, which mmengine does not offer."""
+    start(2, _compare_gradients, port, str(tmp_path))
+    counts = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert counts[0] == counts[1]
+    assert len(counts[0]) == 4
+    assert len(set(counts[0].values())) > 1  # stitches use different parameters
+
+
+def test_a_rank_that_dies_ends_the_other_with_a_message(pair_config, port, tmp_path):
+    pair_config.train_cfg.update(max_iters=50, val_interval=100)
+    file = tmp_path / "config.py"
+    pair_config.dump(file)
+    start(2, _lose_a_rank, port, str(file), str(tmp_path))
+    said, seconds = json.loads((tmp_path / "said.json").read_text())
+    assert "Connection closed by peer" in said or "Connection reset by peer" in said
+    assert seconds < 60
 
 
 def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, port, tmp_path):
@@ -186,7 +251,7 @@ def test_ranks_that_were_started_differently_are_refused_on_each(pair_config, po
     pair_config.val_cfg.stitches = [0]
     file = tmp_path / "config.py"
     pair_config.dump(file)
-    _start_two(_start_differently, port, str(file), str(tmp_path))
+    start(2, _start_differently, port, str(file), str(tmp_path))
     said = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     kind = "FLOPsConstrainedSamplingHook"

@@ -65,6 +65,12 @@ def test_sources_are_folders_and_lists(folder, tmp_path):
         shrink.find_images([listed])
     with pytest.raises(MissingFile, match="absent"):
         shrink.find_images([tmp_path / "absent"])
+    listed.write_bytes(b"images/b/0.png\n\xff")
+    with pytest.raises(UserError, match=r"list\.txt' is not a list of paths \(.*0xff"):
+        shrink.find_images([listed])
+    listed.write_text("x" * 5000)
+    with pytest.raises(FileNotFoundError, match="lists 1 images that do not exist"):
+        shrink.find_images([listed])
 
 
 def test_a_broken_image_is_named(folder):

@@ -162,3 +162,8 @@ def test_a_step_below_zero_is_refused(step):
 def test_units_are_counted_from_segments_alone():
     space = StitchSpace.two_way((4, 8))
     assert count_units(s for stitch in space for s in stitch.segments) == space.units(0)
+
+
+@pytest.mark.parametrize(("units", "step"), [(0, 10), (1, 10), (2, 5)])
+def test_the_default_step_is_a_third_of_a_unit(units, step):
+    assert default_step({0: 10, 1: 40}, units) == step

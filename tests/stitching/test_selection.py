@@ -24,6 +24,11 @@ def test_resolve(names, ids):
     assert resolve(SPACE, MACS, names) == ids
 
 
+@pytest.mark.parametrize(("macs", "middle"), [({2: 27, 4: 12}, 2), ({2: 38, 4: 24}, 4)])
+def test_the_middle_is_the_closest_from_either_side(macs, middle):
+    assert resolve(SPACE, {0: 10, 1: 40, **macs}, "middle") == (middle,)
+
+
 def test_the_middle_of_a_lone_anchor_is_that_anchor():
     assert resolve(StitchSpace.two_way((3,)), {0: 7}, ["anchors", "middle"]) == (0,)
 

@@ -231,6 +231,12 @@ def test_an_elastic_space_is_one_anchor_and_its_beginnings():
     assert [step.level for step in route if isinstance(step, Tap)] == [0, 1, 2, 3]
 
 
+def test_the_ladder_counts_steps_of_cost():
+    assert StitchSpace.two_way((12, 24)).ladder == 12
+    assert StitchSpace.two_way((12, 12, 24)).ladder == 24
+    assert StitchSpace((9,), "elastic").ladder == 4
+
+
 def test_several_anchors_are_not_elastic():
     with pytest.raises(UserError, match="an elastic space has one anchor, not 2"):
         StitchSpace((6, 12), "elastic")

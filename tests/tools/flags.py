@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 RUN = dict(work_dir=None, cfg_options=None, launcher="none", local_rank=0)
@@ -479,14 +480,34 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "campaigns/fuzz_files": [
-        ("", dict(inputs=10_000, seed=0)),
-        ("--inputs 5 --seed 1", dict(inputs=5, seed=1)),
-    ],
-    "campaigns/kill_training": [
-        ("", dict(kills=100, seed=0, slow=0.3, hook="mmsn.AtomicCheckpointHook", folder=None)),
+        ("", dict(inputs=10_000, seed=0, only="", keep=None)),
         (
-            "--kills 3 --seed 1 --slow 0.1 --hook CheckpointHook --folder d",
-            dict(kills=3, seed=1, slow=0.1, hook="CheckpointHook", folder="d"),
+            "--inputs 5 --seed 1 --only list --keep d",
+            dict(inputs=5, seed=1, only="list", keep=Path("d")),
+        ),
+    ],
+    "campaigns/kill_runs": [
+        (
+            "training",
+            dict(
+                subject="training",
+                kills=100,
+                seed=0,
+                slow=0.2,
+                hook="mmsn.AtomicCheckpointHook",
+                folder=None,
+            ),
+        ),
+        (
+            "demo --kills 3 --seed 1 --slow 0.1 --hook CheckpointHook --folder d",
+            dict(subject="demo", kills=3, seed=1, slow=0.1, hook="CheckpointHook", folder="d"),
+        ),
+    ],
+    "campaigns/mutate": [
+        ("", dict(mutants=100, seed=0, only="", limit=300)),
+        (
+            "--mutants 5 --seed 1 --only space --limit 9",
+            dict(mutants=5, seed=1, only="space", limit=9),
         ),
     ],
 }

@@ -32,6 +32,7 @@ def raises(error: BaseException) -> Callable[[], None]:
         UserError("width 3 is\nnot allowed: give 4"),
         StackProblem("mmseg is missing: pip install it"),
         MissingFile("config 'no.py' does not exist: give a config file"),
+        OSError(28, "No space left on device", "run/vis_data/scalars.json"),
     ],
     ids=lambda error: type(error).__name__,
 )

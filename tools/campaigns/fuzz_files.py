@@ -3,160 +3,37 @@
     python tools/campaigns/fuzz_files.py --inputs 10000
 
 Valid files are damaged at random: flipped bits, cuts, insertions, zeros, parts of other places,
-numbers replaced. A reader may give the file's true content or refuse it with ``UserError``.
-Everything else is counted: other exceptions, other content (where the format has a checksum) and
-readers that take longer than ten seconds.
-
-Left out: MATLAB files, on which SciPy's own reader ends the process when they are damaged.
+numbers and words replaced. A reader may give the file's true content or refuse it with a
+``UserError`` in one line. Everything else is counted as a fault: other exceptions, other content
+(where the format has a checksum), readers that take longer than ten seconds or eat the memory, and
+processes that end. What is read, and how, is in ``_readers.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
+import resource
 import signal
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
 
 from _run_args import Parser, positive, prepare, run
 
+if TYPE_CHECKING:
+    from _readers import Reader
+
 LIMIT = 10  # seconds for one input
-
-
-@dataclass
-class Reader:
-    """How one kind of file is read.
-
-    Attributes:
-        path: a valid file.
-        read: what is called after each damage; its answers are compared by ``repr``.
-        has_checksum: whether other content must be noticed.
-    """
-
-    path: Path
-    read: Callable[[], Any]
-    has_checksum: bool
-
-
-def readers(folder: Path) -> dict[str, Reader]:
-    """All of them, each with a valid file."""
-    import torch
-    from mmengine.runner import CheckpointLoader
-
-    from mmsn.engine.chunks import ChunkStore
-    from mmsn.engine.resume import latest_checkpoint
-    from mmsn.evaluation import ParetoReport
-    from mmsn.evaluation.latency import LatencyTable
-    from mmsn.state_dict import digest_of, read_checkpoint, write_checkpoint
-
-    weights = {f"layer{i}.weight": torch.randn(5, 7) for i in range(4)}
-    meta = dict(classes=["a", "b"], palette=[[0, 0, 0], [1, 2, 3]])
-
-    def content(path: Path) -> tuple[str, str]:
-        tensors, found = read_checkpoint(path)
-        return digest_of(tensors), repr(found)
-
-    pth, safe, old = (folder / n for n in ("weights.pth", "weights.safetensors", "old.pth"))
-    write_checkpoint(pth, weights, meta)
-    write_checkpoint(safe, weights, meta)
-    torch.save({"state_dict": weights}, old, _use_new_zipfile_serialization=False)
-    by_mmengine = folder / "mmengine.pth"
-    torch.save({"state_dict": weights, "meta": {"epoch": 0, "iter": 5}}, by_mmengine)
-
-    runs = folder / "run"
-    runs.mkdir()
-    for step in (2, 4):
-        torch.save({"state_dict": weights}, runs / f"iter_{step}.pth")
-    pointer = runs / "last_checkpoint"
-    pointer.write_text(str(runs / "iter_4.pth"))
-
-    store = ChunkStore(folder / "partial", {"config": "x"})
-    store.save(0, {0: [[(torch.ones(3), torch.zeros(3))]], 1: [[(torch.ones(3), torch.ones(3))]]})
-
-    def loaded(path: Path) -> Any:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path))
-        state = checkpoint.get("state_dict", checkpoint)
-        return digest_of({k: v for k, v in state.items() if isinstance(v, torch.Tensor)})
-
-    found = {
-        "read_checkpoint .pth": Reader(pth, lambda: content(pth), True),
-        "read_checkpoint .safetensors": Reader(safe, lambda: content(safe), False),
-        "read_checkpoint before torch 1.6": Reader(old, lambda: content(old), False),
-        "mmengine .pth": Reader(by_mmengine, lambda: loaded(by_mmengine), True),
-        "newest checkpoint": Reader(runs / "iter_4.pth", lambda: latest_checkpoint(runs), False),
-        "last_checkpoint": Reader(pointer, lambda: latest_checkpoint(runs), False),
-        # A damaged chunk is evaluated again: the reader gives nothing, and never something else.
-        "chunk": Reader(store._path(0), lambda: store.load((0, 1)) or _refuse(), True),
-        **_lists(folder),
-    }
-    results = Path(__file__).resolve().parents[2] / "docs" / "results"
-    report, table = folder / "report.json", folder / "table.json"
-    report.write_bytes(
-        next(p for p in sorted(results.rglob("*.json")) if _is_report(p)).read_bytes()
-    )
-    _latency_table().save(table)
-    found["report"] = Reader(report, lambda: _used(ParetoReport.load(report)), False)
-    found["latency table"] = Reader(table, lambda: _used(LatencyTable.load(table)), False)
-    return found
-
-
-def _lists(folder: Path) -> dict[str, Reader]:
-    """Lists of images, as converters of datasets read them."""
-    from mmsn.datasets.nyuv2_depth_convert import _read_list
-
-    text = folder / "nyu_train.txt"
-    rows = (f"/s/rgb_{i:05d}.jpg /s/sync_depth_{i:05d}.png 518.8\n" for i in range(3))
-    text.write_text("".join(rows))
-    return {"list of pairs": Reader(text, lambda: _read_list(text), False)}
-
-
-def _is_report(path: Path) -> bool:
-    from mmsn.errors import UserError
-    from mmsn.evaluation import ParetoReport
-
-    try:
-        ParetoReport.load(path)
-    except UserError:
-        return False
-    return True
-
-
-def _latency_table() -> Any:
-    from mmsn.evaluation.latency import LatencyTable, TimedStitch
-    from mmsn.evaluation.report import Latency, LatencySetting
-
-    return LatencyTable(
-        title="tiny",
-        torch_version="2.13.0",
-        image_size=(32, 32),
-        setting=LatencySetting(device="cpu", dtype="float32", batch_size=1, threads=1),
-        stitches=[
-            TimedStitch(id=i, macs=1000 + i, latency=Latency(p50_ms=1.5, p90_ms=2.5, repeats=20))
-            for i in range(5)
-        ],
-    )
-
-
-def _used(read: Any) -> str:
-    """What is done with a report next: it is printed, and written again."""
-    if hasattr(read, "table"):
-        read.table(read.default_metric())
-    return read.model_dump_json()
-
-
-def _refuse() -> None:
-    from mmsn.errors import UserError
-
-    raise UserError("damaged")
+MEMORY = 4 << 30  # bytes of address space that reading may add
 
 
 def damage(data: bytes, draw: random.Random) -> bytes:
@@ -240,51 +117,115 @@ def _stop(*_: Any) -> None:
     raise TooSlow
 
 
-def campaign(inputs: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Damage so many files.
-
-    Returns:
-        Counts by what happened, and the first few faults in full.
-    """
+def outcome_of(reader: Reader) -> tuple[str, str]:
+    """("read", what was read), ("refused", the message) or ("fault", its kind)."""
     from mmsn.errors import UserError
 
-    draw, counts, faults = random.Random(seed), Counter(), []
     signal.signal(signal.SIGALRM, _stop)
-    kinds = readers(folder)
+    signal.alarm(LIMIT)
+    try:
+        return "read", repr(reader.read())
+    except UserError as error:
+        line = str(error)
+        return ("refused", line) if "\n" not in line else ("fault", f"several lines: {line!r}")
+    except TooSlow:
+        return "fault", "too slow"
+    except Exception as error:
+        return "fault", f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    finally:
+        signal.alarm(0)
+
+
+def outcome_in_a_process(reader: Reader) -> tuple[str, str]:
+    """The same in a fork of this process, which the reader may end."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 2)  # native code says there why it aborts
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(LIMIT + 2)  # native code returns to no Python handler
+            os.write(write_end, json.dumps(outcome_of(reader)).encode()[:60_000])
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return "fault", "too slow" if name == "SIGALRM" else f"ended by {name}"
+    kind, text = json.loads(said)
+    return kind, text
+
+
+def campaign(
+    inputs: int, seed: int, folder: Path, only: str, keep: Path | None = None
+) -> dict[str, Any]:
+    """Damage so many files.
+
+    Args:
+        only: a part of the names of kinds; "" for all.
+        keep: the folder for files that made a fault.
+
+    Returns:
+        Counts by what happened and by kind, and the faults by their message.
+    """
+    from _readers import readers
+
+    draw, counts, faults = random.Random(seed), Counter(), Counter()
+    of_kind: dict[str, Counter[str]] = defaultdict(Counter)
+    kinds = {name: reader for name, reader in readers(folder).items() if only in name}
     valid = {name: reader.path.read_bytes() for name, reader in kinds.items()}
-    right = {name: repr(reader.read()) for name, reader in kinds.items()}
+
+    def outcome(reader: Reader) -> tuple[str, str]:
+        return (outcome_in_a_process if reader.is_native else outcome_of)(reader)
+
+    right = {name: outcome(reader) for name, reader in kinds.items()}
+    unread = {name: found for name, found in right.items() if found[0] != "read"}
+    assert not unread, f"valid files are not read: {unread}"
+    _limit_memory()
     for number in range(inputs):
         name = list(kinds)[number % len(kinds)]
         reader = kinds[name]
-        bad = damage(valid[name], draw)
+        bad = reader.mutate(draw) if reader.mutate else damage(valid[name], draw)
         reader.path.write_bytes(bad)
-        signal.alarm(LIMIT)
-        try:
-            answer = repr(reader.read())
-            wrong = reader.has_checksum and answer != right[name]
-            outcome = "other content" if wrong else "read"
-        except UserError as error:
-            outcome = "refused" if "\n" not in str(error) else "refused in several lines"
-        except TooSlow:
-            outcome = "too slow"
-        except Exception as error:
-            outcome = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        finally:
-            signal.alarm(0)
+        kind, text = outcome(reader)
         reader.path.write_bytes(valid[name])
-        counts[outcome if outcome in ("read", "refused") else "faults"] += 1
-        if outcome not in ("read", "refused"):
-            faults.append(f"{name}: {outcome}")
+        if kind == "read" and reader.has_checksum and text != right[name][1]:
+            kind, text = "fault", "other content"
+        counts[kind] += 1
+        of_kind[name][kind] += 1
+        if kind == "fault":
+            faults[f"{name}: {text}"] += 1
+            if keep is not None:
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{number}{reader.path.suffix}").write_bytes(bad)
         if sys.stderr.isatty() and number % 100 == 0:
             print(f"\r{number} {dict(counts)}", end="", file=sys.stderr)
-    summary = Counter(faults).most_common(20)
-    return dict(inputs=inputs, kinds=len(kinds), **counts, what=dict(summary))
+    return dict(
+        inputs=inputs,
+        kinds=len(kinds),
+        **counts,
+        what=dict(faults.most_common(40)),
+        of_kind={name: dict(found) for name, found in of_kind.items()},
+    )
+
+
+def _limit_memory() -> None:
+    """A damaged size must not take the machine's memory: beyond the limit it is a MemoryError."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--inputs", type=positive, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damages (default: 0)")
+    parser.add_argument("--only", default="", help="kinds whose name has this in it")
+    parser.add_argument("--keep", type=Path, help="folder for the files that made a fault")
     return parser.parse(argv)
 
 
@@ -298,12 +239,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # a process with threads must not be forked
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        counts = campaign(args.inputs, args.seed, Path(folder))
+        counts = campaign(args.inputs, args.seed, Path(folder), args.only, args.keep)
     print(json.dumps(counts))
-    return 1 if counts.get("faults") else 0
+    return 1 if counts.get("fault") else 0
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     mmsn nyuv2-seg nyu_depth_v2_labeled.mat splits.mat --out data/nyuv2
 
 Inputs: nyu_depth_v2_labeled.mat from https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html and
-splits.mat from http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat. Needs h5py and
-scipy. Interrupted, the same command continues.
+splits.mat from http://horatio.cs.nyu.edu/mit/silberman/indoor_seg_sup/splits.mat. Needs h5py.
+Interrupted, the same command continues.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -42,7 +42,7 @@ class FiniteHook(Hook):
 
     Args:
         action: "stop" raises ``UserError``; "skip" leaves the step out, puts the statistics of
-            batch norm back and warns.
+            batch norm back and warns. Ranks agree on it, by one number per step.
         max_skips: steps in a row to skip before it stops after all.
     """
 
@@ -119,13 +119,19 @@ class FiniteHook(Hook):
         norms = [norm.float().to(device) for norm in torch._foreach_norm(grads)]
         losses = [loss.float().sum().to(device) for p in self._passes for loss in p.losses.values()]
         finite = torch.isfinite(torch.stack(norms + losses)).tolist()
-        if all(finite):
+        bad: list[torch.nn.Parameter] = []
+        if not all(finite):
+            # The norm of huge gradients overflows, though every one of them is finite.
+            bad = [p for p, g in zip(parameters, grads, strict=True) if not torch.isfinite(g).all()]
+        is_bad = bool(bad) or not all(finite[len(norms) :])
+        if self.action == "skip" and get_world_size() > 1:
+            # Gradients are the same on all ranks, losses are not, and all must make the same steps.
+            answer = torch.tensor(is_bad, dtype=torch.uint8, device=device)
+            all_reduce(answer, "max")
+            is_bad = bool(answer)
+        if not is_bad:
             self._skipped_in_a_row = 0
             self._passes.clear()
-            return
-        # The norm of huge gradients overflows, though every one of them is finite.
-        bad = [p for p, g in zip(parameters, grads, strict=True) if not torch.isfinite(g).all()]
-        if not bad and all(finite[len(norms) :]):
             return
         self._react(self._names.get(bad[0], "?") if bad else None)
         for parameter in parameters:
@@ -151,7 +157,9 @@ class FiniteHook(Hook):
         """The passes with a loss that is not finite, or else all of them."""
         bad = [made for made in self._passes if made.bad_losses()] or self._passes
         losses = sorted({name for made in bad for name in made.bad_losses()})
-        what = f"loss {', '.join(losses)}" if losses else f"the gradient of {weight}"
+        what = "a loss of another rank" if weight is None else f"the gradient of {weight}"
+        if losses:
+            what = f"loss {', '.join(losses)}"
         stitches = sorted({stitch for made in bad for stitch in made.stitches})
         images = [image for made in bad for image in made.images]
         return (

@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_there_is(run, monkeypatch):
         return original(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(UserError, match=r"'iter_4\.pth' could not .*No space left on device.*make"):
+    with pytest.raises(UserError, match=r"iter_4\.pth' could not .*No space left on device.*make"):
         runner.train()
     assert names(runner.work_dir) == ["iter_2.pth"]
     assert not list(Path(runner.work_dir).glob(".*"))

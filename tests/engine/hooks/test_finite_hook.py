@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from torch.amp import GradScaler
 
+from mmsn import checks
 from mmsn.engine import FiniteHook
 from mmsn.errors import UserError
 from mmsn.models import stitched_backbone
@@ -123,6 +126,59 @@ def test_huge_gradients_are_finite(train):
     weight.register_hook(lambda grad: torch.full_like(grad, 1e30))  # its norm is infinite
     runner.train()
     assert not torch.equal(weight, states[0]["decode_head.conv_seg.weight"])
+
+
+@pytest.fixture
+def scaled(train, monkeypatch):
+    """The same with mmengine's AmpOptimWrapper and torch's loss scaler, on a CPU."""
+    monkeypatch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(
+        amp_optimizer_wrapper, "GradScaler", lambda **options: GradScaler("cpu", **options)
+    )
+    monkeypatch.setattr(checks, "get_device", lambda: "cuda")
+    scale = dict(init_scale=1024.0, growth_interval=1000)
+    changes = {"optim_wrapper.type": "AmpOptimWrapper", "optim_wrapper.loss_scale": scale}
+    return lambda bad: train(bad, **changes)
+
+
+def test_a_loss_that_is_not_finite_stops_under_a_loss_scaler(scaled):
+    runner, states = scaled({2})
+    with pytest.raises(UserError, match=r"iteration 2, rank 0: loss decode\.loss_ce is NaN"):
+        runner.train()
+    weights = dict(runner.model.named_parameters())
+    assert all(torch.equal(weights[name], states[1][name]) for name in weights)
+
+
+def test_a_skipped_step_leaves_weights_and_statistics_under_a_loss_scaler(scaled, train):
+    train.options.update(action="skip")
+    runner, states = scaled({2})
+    runner.train()
+    assert all(torch.equal(states[2][k], states[1][k]) for k in states[1])
+    assert not all(torch.equal(states[3][k], states[2][k]) for k in states[1])
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 512
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    assert log.count("this step is skipped") == 1
+
+
+@pytest.mark.parametrize("action", ["stop", "skip"])
+def test_an_overflow_is_left_to_the_loss_scaler(scaled, train, action):
+    """Its scale was too large for one step, which it skips; nothing is wrong with the images."""
+    train.options.update(action=action)
+    runner, states = scaled(())
+    weight, steps = runner.model.decode_head.conv_seg.weight, []
+
+    def overflow(grad):
+        steps.append(1)
+        return grad * math.inf if len(steps) == 2 else grad
+
+    weight.register_hook(overflow)
+    runner.train()
+    assert len(states) == 4
+    names = [name for name, _ in runner.model.named_parameters()]
+    assert all(torch.equal(states[2][k], states[1][k]) for k in names)
+    assert not all(torch.equal(states[3][k], states[2][k]) for k in names)
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 512
+    assert "skipped" not in next(Path(runner.log_dir).glob("*.log")).read_text()
 
 
 @pytest.mark.parametrize("options", [dict(action="ignore"), dict(max_skips=0)])
