@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, OPTIMIZERS
 from mmengine.runner import BaseLoop
 
 from mmsn.errors import UserError
@@ -162,15 +162,13 @@ def _head(head: Head, widths: Sequence[int], giver: str) -> Iterator[str]:
     path, count = f"model.{head.key}", len(widths)
     index = head.config.get("in_index", -1)
     read = index if isinstance(index, Sequence) else [index]
-    wanted = [widths[min(i, count - 1)] for i in read]  # what lies outside is told below
+    wanted = [widths[max(-count, min(i, count - 1))] for i in read]  # outside is told below
     yield from _misfit(path, head.config, "in_channels", wanted, giver)
     if head.reads_detail:
         yield from _misfit(path, head.config, "c1_in_channels", widths[:1], giver)
     if head.type == "DPTHead" and "neck" not in head.config:
         yield from _misfit(path, head.config, "embed_dims", widths[-1:], giver)
-    index = head.config.get("in_index", -1)
-    outside = [i for i in (index if isinstance(index, Sequence) else (index,)) if i >= count]
-    if outside:
+    if any(not -count <= i < count for i in read):
         yield (
             f"{path}.in_index is {index!r}, but there are {count} levels: give 0 to {count - 1}, "
             "or more out_indices to model.backbone"
@@ -263,10 +261,27 @@ def _optimizer(config: Config) -> Iterator[str]:
             f"optim_wrapper.constructor {wrapper['constructor']!r} does not know anchors: use "
             f"'mmsn.LayerDecayOptimizerConstructor' with paramwise_cfg=dict(decay_rate={rate})"
         )
+    yield from _options_of_another_optimizer(wrapper.get("optimizer"))
     if type_name(wrapper) == "AmpOptimWrapper" and get_device() in ("cpu", "mps"):
         yield (
             f"AmpOptimWrapper (--amp) cannot train on {get_device()}: leave it out, or use "
             "optim_wrapper.type 'mmsn.Bf16OptimWrapper'"
+        )
+
+
+def _options_of_another_optimizer(optimizer: Any) -> Iterator[str]:
+    """What an optimizer does not take, such as the momentum of the SGD that it was merged with."""
+    kind = optimizer.get("type") if isinstance(optimizer, Mapping) else None
+    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, type):  # what is unknown is left to the registry's own error
+        return
+    known = signature(kind).parameters
+    unknown = sorted(optimizer.keys() - {"type", "_scope_", *known})
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        yield (
+            f"optim_wrapper.optimizer: {kind.__name__} does not take {', '.join(unknown)}: if this "
+            "comes from the optimizer of a base config, add _delete_=True to "
+            "optim_wrapper.optimizer, else remove it"
         )
 
 

@@ -123,6 +123,13 @@ def test_a_level_that_is_not_there(good):
         "model.decode_head.in_index is 3, but there are 2 levels: give 0 to 1, or more "
         "out_indices to model.backbone"
     ]
+    good.model.decode_head.in_index = -3
+    assert errors(good) == [
+        "model.decode_head.in_index is -3, but there are 2 levels: give 0 to 1, or more "
+        "out_indices to model.backbone"
+    ]
+    good.model.decode_head.in_index = -2
+    assert errors(good) == []
 
 
 def test_a_pyramid_head_without_a_neck(good):
@@ -231,6 +238,19 @@ def test_layer_decay_of_mmseg(good, constructor, options):
         "'mmsn.LayerDecayOptimizerConstructor' with paramwise_cfg=dict(decay_rate=0.8)"
     ]
     good.optim_wrapper.constructor = "mmsn.LayerDecayOptimizerConstructor"
+    assert errors(good) == []
+
+
+def test_options_left_from_the_optimizer_of_a_base(good):
+    good.optim_wrapper.optimizer = dict(type="AdamW", lr=1e-4, momentum=0.9, _scope_="mmseg")
+    assert errors(good) == [
+        "optim_wrapper.optimizer: AdamW does not take momentum: if this comes from the optimizer "
+        "of a base config, add _delete_=True to optim_wrapper.optimizer, else remove it"
+    ]
+    assert errors(good, training=False) == []
+    good.optim_wrapper.optimizer = dict(type=torch.optim.AdamW, lr=1e-4, betas=(0.9, 0.999))
+    assert errors(good) == []
+    good.optim_wrapper.optimizer = dict(type="SomebodysOptimizer", momentum=0.9)
     assert errors(good) == []
 
 

@@ -82,7 +82,7 @@ def count_levels(model: Any) -> int:
     for head in heads_of(model):
         index = head.config.get("in_index", -1)
         indices += index if isinstance(index, Sequence) else [index]
-    return 1 + max(0, *indices)
+    return max(i + 1 if i >= 0 else -i for i in indices)
 
 
 def adapt_heads(model: Any, last: AnchorFacts, log: ChangeLog) -> None:

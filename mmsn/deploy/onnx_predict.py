@@ -87,7 +87,7 @@ class Predictor:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("files", nargs=2, metavar=("model.onnx", "image"))
+    parser.add_argument("files", nargs=2, metavar="FILE", help="the model, then the image")
     parser.add_argument("--out", default="labels.png", help="default: labels.png; depth in mm")
     args = parser.parse_args()
     predictor = Predictor(args.files[0])

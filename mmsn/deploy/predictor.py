@@ -31,7 +31,7 @@ from mmsn.deploy.exporting import SUFFIXES, open_exported
 from mmsn.deploy.extraction import CONFIG, PLAIN_WEIGHTS, WEIGHTS
 from mmsn.deploy.inference_spec import InferenceSpec
 from mmsn.deploy.menu import Selection, StitchMenu
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.evaluation.latency import LatencyTable
 from mmsn.models import StitchedBackbone, open_segmentor
@@ -274,9 +274,12 @@ def read_image(image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB pixels of a file, of a PIL image or of such an array.
 
     Raises:
+        MissingFile: no such file.
         UserError: something else.
     """
     if isinstance(image, (str, Path)):
+        if not Path(image).exists():
+            raise MissingFile(f"image {str(image)!r} does not exist: give an image file")
         pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
         if pixels is None:
             raise UserError(f"{str(image)!r} is not an image that OpenCV can read: leave it out")

@@ -39,8 +39,14 @@ def read_config(path: str | Path) -> Config:
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is a program, which may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"config {str(path)!r} cannot be read ({reason}): correct it") from error
+        cause: BaseException = error
+        fix = "correct it"
+        while isinstance(cause, ImportError) and (inner := cause.__cause__ or cause.__context__):
+            cause = inner  # mmengine wraps these in the whole of sys.path
+        if isinstance(cause, ModuleNotFoundError):
+            fix = "install that package, or remove it from custom_imports"
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        raise UserError(f"config {str(path)!r} cannot be read ({reason}): {fix}") from error
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:

@@ -47,6 +47,14 @@ def test_levels_of_a_plain_backbone_stay_where_they_were():
     assert adopt(mmseg_config(SEGMENTER), DEIT3).config.model.backbone.out_indices == (23,)
 
 
+def test_levels_that_are_counted_from_the_last():
+    """Fast-SCNN's auxiliary heads read -2 and -3."""
+    name = "fast_scnn_8xb4-160k_cityscapes-512x1024.py"
+    model = adopt(mmseg_config(name), DEIT3).config.model
+    assert model.backbone.out_indices == (7, 15, 23)
+    assert model.backbone.eval_levels == (2,)
+
+
 def test_segmenter_stays_as_wide_as_the_backbone():
     head = adopt(mmseg_config(SEGMENTER), DEIT3).config.model.decode_head
     assert (head.in_channels, head.channels, head.embed_dims, head.num_heads) == (

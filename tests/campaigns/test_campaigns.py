@@ -40,9 +40,9 @@ def test_killed_runs_end_as_undisturbed_ones(subject):
 
 @needs_fork
 def test_damaged_files_are_refused_or_read():
-    counts = run("fuzz_files", "--inputs", 450)
-    assert counts["inputs"] == 450
+    counts = run("fuzz_files", "--inputs", 180)
+    assert counts["inputs"] == 180
     assert counts["kinds"] == len(counts["of_kind"]) >= 29
-    assert counts["refused"] > 250
-    assert counts["read"] > 80  # as after a change of one digit
+    assert counts["refused"] > 100
+    assert counts["read"] > 30  # as after a change of one digit
     assert not counts["what"]

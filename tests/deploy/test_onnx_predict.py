@@ -1,5 +1,7 @@
 """The arithmetic of the script beside an ONNX file: that of PyTorch, of OpenCV and of mmseg."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -41,6 +43,21 @@ def test_pixels_are_resized_bit_for_bit_as_by_opencv(old, new):
     expected = cv2.resize(image, new[::-1], interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
     found = onnx_predict.resize(image.transpose(2, 0, 1).astype(int), new)
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["-h"], 0, "FILE FILE"),
+        ([], 2, "error: the following arguments are required: FILE"),
+        (["model.onnx"], 2, "error: the following arguments are required: FILE"),
+    ],
+)
+def test_the_script_says_what_it_takes(words, code, line):
+    command = [sys.executable, onnx_predict.__file__, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert line in done.stdout + done.stderr
 
 
 def predictor(spec):

@@ -18,7 +18,7 @@ from PIL import Image
 from mmsn.deploy import InferenceSpec, Predictor, export, extract, save
 from mmsn.deploy.exporting import check_request
 from mmsn.deploy.predictor import read_image
-from mmsn.errors import UserError
+from mmsn.errors import MissingFile, UserError
 from mmsn.models.opening import with_weights
 from tests.deploy.tiny import tiny_config, tiny_model
 from tests.models.dense_models import DEPTH_MODEL, MULTI_TASK_MODEL
@@ -176,6 +176,8 @@ def test_images_in_every_form(tmp_path):
     (tmp_path / "x.png").write_text("no")
     with pytest.raises(UserError, match=r"x.png' is not an image"):
         read_image(tmp_path / "x.png")
+    with pytest.raises(MissingFile, match=r"image '.*no.png' does not exist"):
+        read_image(tmp_path / "no.png")
 
 
 def test_budgets_choose_a_stitch(tmp_path):

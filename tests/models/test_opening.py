@@ -149,3 +149,14 @@ def test_configs_that_cannot_be_read(tmp_path):
         with pytest.raises(UserError, match=rf"bad.py' cannot be read \({kind}") as caught:
             read_config(tmp_path / "bad.py")
         assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_imports_a_package_that_is_not_installed(tmp_path):
+    file = tmp_path / "config.py"
+    file.write_text("custom_imports = dict(imports=['no_such_package.models'])")
+    with pytest.raises(UserError) as caught:
+        read_config(file)
+    assert str(caught.value) == (
+        f"config '{file}' cannot be read (ModuleNotFoundError: No module named 'no_such_package'): "
+        "install that package, or remove it from custom_imports"
+    )
