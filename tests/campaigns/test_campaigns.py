@@ -39,6 +39,16 @@ def test_killed_runs_end_as_undisturbed_ones(subject):
 
 
 @needs_fork
+@pytest.mark.parametrize("subject", ["training", "benchmark"])
+def test_runs_without_room_end_as_undisturbed_ones(subject):
+    counts = run("full_disk", subject, "--fills", 3, "--how", "limit")
+    assert counts["fills"] == 3
+    assert counts["runs"] >= 1
+    assert counts["without_a_line"] == counts["half_written"] == 0
+    assert counts["lost"] == counts["differ"] == 0
+
+
+@needs_fork
 def test_damaged_files_are_refused_or_read():
     counts = run("fuzz_files", "--inputs", 180)
     assert counts["inputs"] == 180

@@ -479,6 +479,13 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
             ),
         ),
     ],
+    "campaigns/full_disk": [
+        ("training", dict(subject="training", fills=50, how="disk", seed=0)),
+        (
+            "recipe --fills 3 --how limit --seed 1",
+            dict(subject="recipe", fills=3, how="limit", seed=1),
+        ),
+    ],
     "campaigns/fuzz_files": [
         ("", dict(inputs=10_000, seed=0, only="", keep=None)),
         (

@@ -77,7 +77,8 @@ def _run(subject: Subject, rank: int, folder: Path, data: Path, slow: float, sto
     from _subjects import join, skip_reports
 
     skip_reports()
-    slow_down(slow)
+    if slow:
+        slow_down(slow)
     if subject.ranks > 1:
         join(rank, subject.ranks, store)
     subject.run(folder, data)
