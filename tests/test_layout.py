@@ -33,6 +33,7 @@ OF_WHOLE_RUNS = {
     "engine/test_depth_runs.py",
     "engine/test_distributed.py",
     "engine/test_label_assisted_runs.py",
+    "engine/test_frozen_runs.py",
     "engine/test_guarded_ranks.py",
     "engine/test_runs.py",
     "engine/test_swin_run.py",

@@ -187,7 +187,9 @@ def export(
     with torch.no_grad():
         network(images)  # fills caches per size with real values, not traced ones
         with _said_of_head(model, image_size):
-            program = torch.export.export(network, (images,), dynamic_shapes=(free,))
+            # strict=False is the default of newer versions; the other way of tracing cannot read
+            # the context variable that holds what stitches share.
+            program = torch.export.export(network, (images,), dynamic_shapes=(free,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # of this machine, and larger than a small network
     if path.suffix == ".pt2":

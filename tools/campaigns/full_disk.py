@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
+sys.path.append(str(Path(__file__).resolve().parent))  # that of kill_runs.py
 
 from _run_args import FULL, Parser, positive, prepare, run
 from kill_runs import PATIENCE, _fork, finished, parts, start
