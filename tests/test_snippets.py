@@ -98,7 +98,7 @@ def test_the_programs_of_the_readme(texts, names):
     assert len(model.backbone.space) == 134
     costs = menu.macs.values()
     chosen = menu.macs[model.backbone.stitch.id]
-    assert chosen == max(macs for macs in costs if macs <= 0.3 * max(costs))
+    assert chosen == max(macs for macs in costs if macs <= 0.5 * max(costs))
     assert variables["result"].pred_sem_seg.data.shape[-2:] == (40, 48)
 
 

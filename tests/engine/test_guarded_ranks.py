@@ -30,6 +30,7 @@ def _train(rank, ranks, port, folder):
                 continue
             config = Config.fromfile(f"{folder}/config.py")
             config.experiment_name = f"{action} {kind}"
+            config.work_dir = f"{folder}/{action}-{kind}"  # logs of one second share a file
             config.custom_hooks[-1].action = action
             runner = Runner.from_cfg(config)
             states = _spoil(runner, kind if rank == 1 else None)
