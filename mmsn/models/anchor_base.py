@@ -6,6 +6,7 @@ ViTs) and ``mmsn.models.swin_anchor`` (hierarchical ones).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from mmsn.models.grid_cache import Grid
 from mmsn.stitching import Costs
 
 
-class AnchorBase(nn.Module):
+class AnchorBase(nn.Module, ABC):
     """A pretrained timm network that can be run block by block, at any input size.
 
     Blocks are counted from the image on, over all stages.
@@ -72,44 +73,44 @@ class AnchorBase(nn.Module):
         """Number of blocks of the whole anchor."""
         return sum(self.stages)
 
+    @abstractmethod
     def create(self, pretrained: bool) -> Any:
         """Build timm's network and give its adapter.
 
         Raises:
             UserError: a name or options that timm or this kind of anchor does not take.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def keep(self, blocks: Collection[int], embedding: bool) -> None:
         """Remove all other blocks, and the embedding of images unless it is asked for.
 
         The remaining blocks keep their names in the state dict and their indices in ``run``;
         ``cost`` is still that of the whole anchor.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, image: Tensor) -> tuple[Tensor, Grid]:
         """(B, 3, H, W) image to tokens as the first block reads them, and their (h, w) grid.
 
         Height and width need not be multiples of the patch: the image is padded below and right.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, tokens: Tensor, start: int, stop: int, grid: Grid) -> Tensor:
         """Run blocks ``start`` to ``stop`` (half-open); ``grid`` is that of ``embed``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def empty_tokens(self, image: Tensor, block: int) -> Tensor:
         """Uninitialized tokens as a (B, 3, H, W) image gives them after a block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def block_of(self, name: str) -> int | None:
         """The block that a parameter of this name belongs to; None for the embedding."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self) -> Costs:
         """The shapes that the cost model needs, read off the modules of the whole anchor."""
-        raise NotImplementedError
 
     def prepare(self, grid: Grid) -> None:
         """Fill the caches for a grid before the first pass."""

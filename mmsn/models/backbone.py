@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import cast
@@ -297,9 +298,9 @@ class StitchedBackbone(BaseModule):
         """The tokens of a level, at the last anchor's width, as heads should get them."""
         return tokens
 
+    @abstractmethod
     def _to_level(self, tokens: Tensor, grid: tuple[int, int]) -> Level:
         """Tokens of a level in the layout that heads read; ``grid`` is that of the embedding."""
-        raise NotImplementedError
 
     def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(rows, columns) of patches of a (height, width) image, padded to whole patches."""

@@ -62,15 +62,15 @@ class StitchedSwin(StitchedBackbone):
 
         super().__init__(
             [partial(SwinAnchor, img_size=size, with_cp=with_cp, **spec) for spec in anchors],
-            size,
-            ends,
-            eval_levels,
-            space,
-            rank,
-            alpha,
-            stitches,
-            freeze_anchors,
-            init_cfg,
+            img_size=size,
+            out_indices=ends,
+            eval_levels=eval_levels,
+            space=space,
+            rank=rank,
+            alpha=alpha,
+            stitches=stitches,
+            freeze_anchors=freeze_anchors,
+            init_cfg=init_cfg,
             level_norms=True,
         )
         widths = map(self.costs.anchors[-1].dim_after, self.out_indices)

@@ -75,15 +75,15 @@ class StitchedViT(StitchedBackbone):
         check_specs(anchors)
         super().__init__(
             [partial(Anchor, img_size=size, with_cp=with_cp, **spec) for spec in anchors],
-            size,
-            lambda last: check_positions("out_indices", out_indices, last.depth),
-            eval_levels,
-            space,
-            rank,
-            alpha,
-            stitches,
-            freeze_anchors,
-            init_cfg,
+            img_size=size,
+            out_indices=lambda last: check_positions("out_indices", out_indices, last.depth),
+            eval_levels=eval_levels,
+            space=space,
+            rank=rank,
+            alpha=alpha,
+            stitches=stitches,
+            freeze_anchors=freeze_anchors,
+            init_cfg=init_cfg,
         )
         first = self.anchor(0)
         if output_cls_token and first.token_layout.class_tokens == 0:

@@ -30,7 +30,7 @@ def test_a_frozen_run_continues_where_it_stopped(frozen):
     resumed = frozen(load_from=str(middle), resume=True)
     resumed.train()
     expected = whole.model.state_dict()
-    before = torch.load(middle, weights_only=False)["state_dict"]
+    before = torch.load(middle, weights_only=True)["state_dict"]
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]), name
         if ".anchors." in name:

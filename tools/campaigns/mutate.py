@@ -5,7 +5,7 @@
 A mutant is one change in one function: a comparison, an arithmetic or boolean operator, a number, a
 condition, a default, or a returned value. It is killed when a test fails or takes too long; the
 others survive, and are printed as ``FILE:LINE old -> new``. Each is looked at by a person: some
-change nothing that anybody could see.
+change nothing that can be observed.
 
 mutmut and cosmic-ray start an interpreter per mutant, 5 s of imports each. Here every mutant is a
 fork of one process that has imported everything but the package's own modules under change.
