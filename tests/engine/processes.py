@@ -6,6 +6,7 @@ again, 5 s each; a fork of the test's process would carry its threads and autogr
 
 import multiprocessing
 import os
+import tempfile
 
 import torch
 import torch.multiprocessing as mp
@@ -15,9 +16,20 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 
 def start(ranks, target, *args):
-    """Run ``target(rank, ranks, *args)`` in so many processes, to their ends."""
+    """Run ``target(rank, ranks, *args)`` in so many processes, to their ends.
+
+    They work in a folder that is removed: ranks exchange results through files in theirs.
+    """
     method = CONTEXT.get_start_method()
-    mp.start_processes(target, args=(ranks, *args), nprocs=ranks, start_method=method)
+    with tempfile.TemporaryDirectory() as folder:
+        mp.start_processes(
+            _work_in, args=(folder, target, ranks, *args), nprocs=ranks, start_method=method
+        )
+
+
+def _work_in(rank, folder, target, ranks, *args):
+    os.chdir(folder)
+    target(rank, ranks, *args)
 
 
 def join(rank, ranks, port):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
 import random
@@ -26,13 +25,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # the folder of _run_args.py
-sys.path.append(str(Path(__file__).resolve().parent))  # that of kill_runs.py
+sys.path.append(str(Path(__file__).resolve().parent))  # that of _forks.py
 
+from _forks import PATIENCE, finished, fork, load, parts, start
 from _run_args import FULL, Parser, positive, prepare, run
-from kill_runs import PATIENCE, _fork, finished, parts, start
 
 if TYPE_CHECKING:
     from _subjects import Subject
@@ -100,7 +99,7 @@ def campaign(subject: Subject, how: str, fills: int, seed: int, folder: Path) ->
 
     draw = random.Random(seed)
     data, alone, output = folder / "data", folder / "alone", folder / "output.txt"
-    if finished([_fork(lambda: make_data(data), output)], PATIENCE) != 0:
+    if finished([fork(lambda: make_data(data), output)], PATIENCE) != 0:
         raise SystemExit(output.read_text())
     most, code, pids = 0, None, start(subject, alone, data, 0, output)
     while code is None:  # a benchmark removes its chunks at the end
@@ -162,14 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign and print its counts as JSON."""
     args = parse_args(argv)
     prepare(args)
-    import torch
-
-    torch.set_num_threads(1)  # a process with threads must not be forked
-    from _subjects import subjects
-
-    gc.collect()
-    gc.freeze()  # else each collection in a fork copies all memory of this process
-    subject: Any = subjects("mmsn.AtomicCheckpointHook")[args.subject]
+    subject = load(args.subject)
     with tempfile.TemporaryDirectory() as folder:
         counts = campaign(subject, args.how, args.fills, args.seed, Path(folder))
     print(json.dumps(counts))
