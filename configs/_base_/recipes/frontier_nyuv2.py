@@ -4,7 +4,7 @@ _base_ = [
     "../models/setr-light.py",
     "../anchors/deit-ti-d6-12.py",
     "../datasets/nyuv2-seg39_192x256.py",
-    "../schedules/adamw_cpu.py",
+    "../schedules/adamw_cpu-62t.py",
     "../default_runtime.py",
 ]
 model = dict(
@@ -24,16 +24,5 @@ model = dict(
         num_classes=39,
     ),
 )
-optim_wrapper = dict(
-    type="mmsn.Bf16OptimWrapper",
-    optimizer=dict(lr=2e-4),
-    paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=5.0)}),
-)
-# A leaf sets where the second one ends, and how long it trains.
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.02, by_epoch=False, begin=0, end=50),
-    dict(type="PolyLR", eta_min=0.0, power=1.0, by_epoch=False, begin=50),
-]
-train_cfg = dict(type="IterBasedTrainLoop", val_interval=100_000)
 # Evaluated once, after training.
 val_cfg = val_dataloader = val_evaluator = None

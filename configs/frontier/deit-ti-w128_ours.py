@@ -1,0 +1,12 @@
+# As deit-ti-6-12_ours.py: the anchors and large to small alone, both ends in every batch.
+_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w128.py"]
+model = dict(backbone=dict(anchors=_base_.pair))
+custom_hooks = [
+    dict(type="mmsn.StitchInitHook", num_images=50),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[0, 1, "ls"]),
+    dict(type="mmsn.TrainingCostHook"),
+]
+test_cfg = dict(stitches=["anchors", "ls"])
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 2640
+train_cfg = dict(max_iters=2640)

@@ -1,0 +1,13 @@
+# SN-Net as SN-Netv2's figures have it: from small to large only, stitching layers trained as a
+# whole, uniform draws.
+_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w128.py"]
+model = dict(backbone=dict(anchors=_base_.pair, stitches=[*range(13)], rank=0))
+custom_hooks = [
+    dict(type="mmsn.StitchInitHook", num_images=50),
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
+    dict(type="mmsn.TrainingCostHook"),
+]
+test_cfg = dict(stitches="all")
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 2676
+train_cfg = dict(max_iters=2676)
