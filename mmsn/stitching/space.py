@@ -49,7 +49,7 @@ class StitchSpace:
             two neighbors, one must divide the other.
         mode: ``one_way`` goes from small to large only, by sliding windows (SN-Net), ``two_way``
             both ways (SN-Netv2). ``elastic`` is what a single network does without stitching: its
-            first blocks, from half of them to all, for comparison.
+            first blocks, any number of them, for comparison.
 
     Attributes:
         depths: blocks of each anchor, over all stages.
@@ -84,7 +84,7 @@ class StitchSpace:
 
     @classmethod
     def elastic(cls, depth: int) -> StitchSpace:
-        """One anchor and its beginnings of half its depth and more: a baseline of stitching."""
+        """One anchor and its beginnings: a baseline of stitching. Id i runs all but i blocks."""
         return cls((depth,), "elastic")
 
     def subset(self, ids: Iterable[int]) -> StitchSpace:
@@ -135,7 +135,7 @@ class StitchSpace:
     def ladder(self) -> int:
         """The number of equal steps of cost from the cheapest stitch to the largest."""
         if self.mode == "elastic":
-            return self.depths[0] // 2
+            return self.depths[0] - 1
         return sum(self.units(pair) for pair in range(len(self.depths) - 1))
 
     def units(self, pair: int) -> int:
@@ -300,7 +300,7 @@ class StitchSpace:
         next_id = len(self.depths)
         if self.mode == "elastic":
             (depth,) = self.depths
-            for stop in range(depth - 1, depth - self.ladder - 1, -1):
+            for stop in range(depth - 1, 0, -1):
                 yield Stitch(depth - stop, "elastic", (Segment(0, 0, stop),))
         if self.mode == "one_way":
             # Stage by stage, and in each stage pair by pair: the published order.

@@ -185,7 +185,7 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     assert bool(sampling) != alone
     assert sampling.get("uniform", False) == snnet
     assert ("parts" not in sampling) == (method not in ("elastic", "snnetv2") and not snnet)
-    assert ("stitches" in sampling) == (method == "ours")
+    assert ("stitches" in sampling) == (method in ("elastic", "ours"))
     assert backbone.get("freeze_anchors", False) == (method == "frozen")
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
     assert "mmsn.TrainingCostHook" in hooks
@@ -223,10 +223,10 @@ def test_every_family_of_the_frontier_has_its_methods():
     for path in FRONTIER:
         name = FRONTIER_NAME.fullmatch(path.stem)
         found[name["family"]].add(name["method"])
-    assert found.keys() == {"deit-ti-6-12", "deit-ti-w128", "deit-ti-6-12-depth"}
+    assert found.keys() == {"deit-ti-6-12", "deit-ti-w96", "deit-ti-6-12-depth"}
     assert {"small", "large", "elastic", "snnet", "snnetv2", "ours"} <= found["deit-ti-6-12"]
-    # The large anchor is the same, so large and elastic are those of the first family.
-    assert found["deit-ti-w128"] == {"small", "snnet", "snnetv2", "ours"}
+    # The large anchor is that of the first family.
+    assert found["deit-ti-w96"] == {"small", "elastic", "snnet", "snnetv2", "ours"}
     assert found["deit-ti-6-12-depth"] == {"small", "large", "ours"}
 
 

@@ -222,19 +222,21 @@ def test_an_elastic_space_is_one_anchor_and_its_beginnings():
     space = StitchSpace.elastic(12)
     assert [(s.id, s.kind, s.segments[0].stop) for s in space] == [
         (0, "anchor", 12),
-        *((i, "elastic", 12 - i) for i in range(1, 7)),
+        *((i, "elastic", 12 - i) for i in range(1, 12)),
     ]
     assert space.layer_keys == ()
     route = space.route(space[5], out_indices=(2, 5, 8, 11), levels=(0, 1, 2, 3))
     ends = [(step.start, step.stop) for step in route if isinstance(step, Run)]
     assert ends == [(0, 1), (1, 3), (3, 5), (5, 7)]  # 3, 6, 9 and 12 twelfths of seven blocks
     assert [step.level for step in route if isinstance(step, Tap)] == [0, 1, 2, 3]
+    route = space.route(space[11], out_indices=(2, 5, 8, 11), levels=(0, 1, 2, 3))
+    assert [step.level for step in route if isinstance(step, Tap)] == [0, 1, 2, 3]  # of one block
 
 
 def test_the_ladder_counts_steps_of_cost():
     assert StitchSpace.two_way((12, 24)).ladder == 12
     assert StitchSpace.two_way((12, 12, 24)).ladder == 24
-    assert StitchSpace((9,), "elastic").ladder == 4
+    assert StitchSpace((9,), "elastic").ladder == 8
 
 
 def test_several_anchors_are_not_elastic():

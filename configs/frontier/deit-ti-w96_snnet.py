@@ -1,6 +1,6 @@
 # SN-Net as SN-Netv2's figures have it: from small to large only, stitching layers trained as a
 # whole, uniform draws.
-_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w128.py"]
+_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.py"]
 model = dict(backbone=dict(anchors=_base_.pair, stitches=[*range(13)], rank=0))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
@@ -9,5 +9,5 @@ custom_hooks = [
 ]
 test_cfg = dict(stitches="all")
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 2676
-train_cfg = dict(max_iters=2676)
+param_scheduler[1].end = 3067
+train_cfg = dict(max_iters=3067)

@@ -1,5 +1,5 @@
 # SN-Netv2: both directions, low-rank stitching layers, a budget and then one stitch an iteration.
-_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w128.py"]
+_base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.py"]
 model = dict(backbone=dict(anchors=_base_.pair))
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=50),
@@ -8,5 +8,5 @@ custom_hooks = [
 ]
 test_cfg = dict(stitches=["anchors", "sl", "ls"])
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].end = 2618
-train_cfg = dict(max_iters=2618)
+param_scheduler[1].end = 2978
+train_cfg = dict(max_iters=2978)

@@ -1,0 +1,12 @@
+# Without stitching: the large anchor with elastic depth, its first 3 to 12 blocks, one depth drawn
+# per iteration.
+_base_ = "../_base_/recipes/frontier_nyuv2.py"
+model = dict(backbone=dict(anchors=_base_.anchors[1:], space="elastic"))
+custom_hooks = [
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[*range(10)], parts=1),
+    dict(type="mmsn.TrainingCostHook"),
+]
+test_cfg = dict(stitches=[*range(10)])  # all but so many blocks
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = 3029
+train_cfg = dict(max_iters=3029)
