@@ -239,7 +239,7 @@ def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
 def _user_errors() -> tuple[type[Exception], ...]:
     # Looked up among what is imported: help and completion must not import mmsn, and where its
     # import failed these are the modules that got as far.
-    names = (("mmsn.errors", "UserError"), ("mmsn.compat", "StackProblem"))
+    names = (("mmsn.errors", "UserError"), ("mmsn.stack", "StackProblem"))
     return tuple(
         getattr(sys.modules[module], name) for module, name in names if module in sys.modules
     )
