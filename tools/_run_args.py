@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 STITCH_WORDS = "ids, or words: all, anchors, middle, sl, ls, lsl, sls"
 BUDGETS = (
-    "100G (FLOPs, that is multiply-accumulates, of the whole segmentor for one crop), 30%% (of "
-    "the most expensive stitch's) or 40Mparams"
+    "400G (FLOPs, that is multiply-accumulates, of the whole segmentor for one crop), 50%% (of "
+    "the most expensive stitch's) or 200Mparams"
 )
 
 
