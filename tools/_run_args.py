@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 
 STITCH_WORDS = "ids, or words: all, anchors, middle, sl, ls, lsl, sls"
 BUDGETS = (
-    "100G (FLOPs, that is multiply-accumulates, of the whole segmentor for one crop), 30%% (of "
-    "the most expensive stitch's) or 40Mparams"
+    "400G (FLOPs, that is multiply-accumulates, of the whole segmentor for one crop), 50%% (of "
+    "the most expensive stitch's) or 200Mparams"
 )
 
 
@@ -239,7 +239,7 @@ def run(main: Callable[[], int | None], continues: bool = False) -> NoReturn:
 def _user_errors() -> tuple[type[Exception], ...]:
     # Looked up among what is imported: help and completion must not import mmsn, and where its
     # import failed these are the modules that got as far.
-    names = (("mmsn.errors", "UserError"), ("mmsn.compat", "StackProblem"))
+    names = (("mmsn.errors", "UserError"), ("mmsn.stack", "StackProblem"))
     return tuple(
         getattr(sys.modules[module], name) for module, name in names if module in sys.modules
     )

@@ -2,7 +2,7 @@
 
     mmsn costs CONFIG                            # a line per budget group
     mmsn costs CONFIG --all                      # a line per stitch
-    mmsn costs CONFIG --budget 100G              # the stitch that a budget chooses
+    mmsn costs CONFIG --budget 400G              # the stitch that a budget chooses
     mmsn costs CONFIG --latency-table T.json     # with times, measured here if T.json is new
 
 FLOPs are multiply-accumulates of the whole segmentor for one image. No weights are made, except to

@@ -1,6 +1,6 @@
 """Run images or videos within a budget, and paint classes, or depth, over them.
 
-    mmsn infer CONFIG CHECKPOINT INPUT --budget 30% --out painted
+    mmsn infer CONFIG CHECKPOINT INPUT --budget 50% --out painted
 
 INPUT is an image, a video or a folder. The same command continues where it was stopped: finished
 files are skipped. They are painted again if the stitch, the checkpoint, the config or the input

@@ -14,12 +14,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from _distilling import train
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
-
-if TYPE_CHECKING:
-    from mmsn.shrink.learngene import InstanceDistillation
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -114,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             distillation.resume(state)
         if distillation.step < settings.steps:
             print(f"{file.name}: step {distillation.step} of {settings.steps}", flush=True)
-            _train(distillation, images, state, args)
+            train(distillation, images, state, args)
             distillation.save(state)
         anchors.append(dict(model_name=args.model, **distillation.options, checkpoint=str(file)))
         pool.append(distillation.matrices)
@@ -130,27 +128,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         held_out = shrink.UnlabeledImages(measured, size, mean, std)
         print(_table(anchors, matrices, size, images.files, held_out, (mean, std)))
     print("as anchors:", anchors)
-
-
-def _train(
-    distillation: InstanceDistillation, images: Any, state: Path, args: argparse.Namespace
-) -> None:
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn
-
-    columns = (
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[l]}"),
-    )
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=args.steps, completed=distillation.step, l="")
-        distillation.run(
-            images,
-            state,
-            args.save_every,
-            args.workers,
-            lambda step, loss: progress.update(task, completed=step, l=f"loss {loss:.4f}"),
-        )
 
 
 def _table(

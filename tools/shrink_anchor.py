@@ -16,10 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _distilling import train
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
 
 if TYPE_CHECKING:
-    from mmsn.shrink import Distillation, UnitError, UnlabeledImages
+    from mmsn.shrink import UnitError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -134,13 +135,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     size = tuple(args.image_size or img_size)
     files = shrink.find_images(args.images)
-    train = held_out = calibration = None
+    images = held_out = calibration = None
     if files:
         kept, measured = shrink.held_out_split(files, args.held_out, args.seed)
         mean, std = shrink.normalization_of(parent.vit.pretrained_cfg)
-        train = shrink.UnlabeledImages(kept, size, mean, std, args.seed)
+        images = shrink.UnlabeledImages(kept, size, mean, std, args.seed)
         held_out = shrink.UnlabeledImages(measured, size, mean, std)
-        calibration = train.batch(range(args.calibration))
+        calibration = images.batch(range(args.calibration))
     child, _ = shrink.start_child(parent, plan, img_size, options, args.start, calibration)
 
     record: dict[str, Any] = dict(
@@ -158,8 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         units=[],
     )
     state_file = out.with_name(out.name + ".state")
-    if train is not None and held_out is not None and calibration is not None:
-        record["images"].update(training=len(train), held_out=len(held_out))
+    if images is not None and held_out is not None and calibration is not None:
+        record["images"].update(training=len(images), held_out=len(held_out))
         distillation = shrink.Distillation(
             parent,
             child,
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if state_file.is_file():
             distillation.resume(state_file)
             print(f"{state_file}: continues after step {distillation.step} of {settings.steps}")
-        _train(distillation, train, state_file, args)
+        train(distillation, images, state_file, args, "unexplained")
         units = shrink.measure(parent, child, plan, held_out, distillation.maps.maps)
         record["units"] = [asdict(unit) for unit in units]
         print(_table(units, len(held_out)))
@@ -185,32 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     count = sum(value.numel() for value in state.values())
     print(f"{out}: {count / 1e6:.4g} M parameters, from blocks {record['blocks']} of {args.model}")
     print("as an anchor:", dict(record["anchor"], checkpoint=str(out)))
-
-
-def _train(
-    distillation: Distillation, images: UnlabeledImages, state_file: Path, args: argparse.Namespace
-) -> None:
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn
-
-    columns = (
-        *Progress.get_default_columns(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-    )
-    with Progress(*columns, transient=True) as progress:
-        task = progress.add_task(
-            "distilling",
-            total=distillation.settings.steps,
-            completed=distillation.step,
-            loss="",
-        )
-
-        def show(step: int, loss: float) -> None:
-            progress.update(task, completed=step, loss=f"unexplained {loss:.4f}")
-            if step % args.save_every == 0 and not progress.console.is_terminal:
-                print(f"step {step} of {args.distill_steps}: unexplained {loss:.4f}", flush=True)
-
-        distillation.run(images, state_file, args.save_every, args.workers, show)
 
 
 def _table(units: list[UnitError], images: int) -> str:

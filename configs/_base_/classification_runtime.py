@@ -1,23 +1,12 @@
-# What default_runtime.py is for mmseg, for mmpretrain, which the extra `mmpretrain` installs.
+# default_runtime.py for mmpretrain, which the extra `mmpretrain` installs, and for epochs.
+_base_ = "./default_runtime.py"
 custom_imports = dict(imports=["mmsn", "mmpretrain"])
 default_scope = "mmpretrain"
-env_cfg = dict(
-    cudnn_benchmark=True,
-    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
-    dist_cfg=dict(backend="nccl"),
-)
-vis_backends = [dict(type="LocalVisBackend")]
-visualizer = dict(type="UniversalVisualizer", vis_backends=vis_backends)
-log_level = "INFO"
-load_from = None
-resume = False
-
-# An iteration runs one stitch, so most parameters receive no gradient.
-find_unused_parameters = True
+visualizer = dict(_delete_=True, type="UniversalVisualizer", vis_backends=_base_.vis_backends)
+log_processor = dict(by_epoch=True)
+tta_model = None
 custom_hooks = [
     dict(type="mmsn.StitchInitHook", num_images=100),
     dict(type="mmsn.FLOPsConstrainedSamplingHook", parts=1),
 ]
-# Both anchors and the stitch halfway between them while training, every stitch in a test.
-val_cfg = dict(type="mmsn.ParetoValLoop", stitches=["anchors", "middle"])
-test_cfg = dict(type="mmsn.ParetoTestLoop", stitches="all")
+test_cfg = dict(stitches="all")

@@ -24,8 +24,8 @@ UNITS: dict[Kind, tuple[str, int]] = {
     "params": ("Mparams", 10**6),
 }
 FORMS = (
-    "write '100G' (GFLOPs: 1e9 multiply-accumulates), '30%' (of the most expensive stitch's "
-    "FLOPs), '25ms' or '40Mparams'"
+    "write '400G' (GFLOPs: 1e9 multiply-accumulates), '50%' (of the most expensive stitch's "
+    "FLOPs), '25ms' or '200Mparams'"
 )
 # No sign, "inf" or "nan": ``float`` would read them, and none of them is a budget.
 _TEXT = re.compile(
@@ -90,9 +90,9 @@ class Budget:
 
 
 def parse_budget(value: str | int | Budget) -> Budget:
-    """Read a budget: ``"100G"``, ``"30%"``, ``"25ms"``, ``"40Mparams"``, or a stitch's id as int.
+    """Read a budget: ``"400G"``, ``"50%"``, ``"25ms"``, ``"200Mparams"``, or a stitch's int id.
 
-    Case does not matter, and a space may precede the unit. ``"40M"`` is refused,
+    Case does not matter, and a space may precede the unit. ``"200M"`` is refused,
     because it could be FLOPs or parameters.
 
     Raises:

@@ -110,7 +110,7 @@ def _smaller(config: Config, backbone: StitchedBackbone, stitches: tuple[int, ..
         heads = model.decode_head if isinstance(model.decode_head, list) else [model.decode_head]
         heads = [*heads, *([model.depth_head] if "depth_head" in model else [])]
         # A neck sees all levels that are left and gives its own, which keep their numbers.
-        for head in heads if "neck" not in model else ():
+        for head in heads if model.get("neck") is None else ():
             head.in_index = _renumbered(head.get("in_index", -1), levels, backbone.train_levels)
 
     for name in ("val_cfg", "test_cfg"):

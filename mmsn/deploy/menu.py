@@ -1,7 +1,7 @@
 """Choosing a stitch at run time, by what it may cost.
 
     menu = StitchMenu(model, report=ParetoReport.load("pareto.json"))
-    with menu.use("100G") as selection:  # this thread, this block
+    with menu.use("400G") as selection:  # this thread, this block
         result = inference_model(model, image)
 
 A menu only reads: weights, report and latency table are shared by all threads, and what ``use``

@@ -101,8 +101,8 @@ def _fold(
     weights: Mapping[str, Tensor],
 ) -> None:
     """Put the projection before a lateral convolution into that convolution, in float64."""
-    name = f"neck.lateral_convs.{position}.conv"
-    if config.model.get("neck", {}).get("type") != "MultiLevelNeck" or f"{name}.bias" not in state:
+    name, neck = f"neck.lateral_convs.{position}.conv", config.model.get("neck") or {}
+    if neck.get("type") != "MultiLevelNeck" or f"{name}.bias" not in state:
         raise UserError(
             "this anchor's levels have a projection to the last anchor's width, which mmseg alone "
             f"can run only inside a MultiLevelNeck without norm: {NEEDS_MMSN}"

@@ -49,7 +49,7 @@ class ParetoTestLoop(StitchLoop, TestLoop):
     Args:
         args: as ``TestLoop``.
         stitches: ids or words; see ``mmsn.stitching.resolve``.
-        budgets: such as "100G" or "30%"; see ``mmsn.deploy.parse_budget``. Each adds the most
+        budgets: such as "400G" or "50%"; see ``mmsn.deploy.parse_budget``. Each adds the most
             expensive stitch that it allows.
         latency: which stitches to time on this machine afterward: "none", those of the
             "frontier", or "all".

@@ -33,7 +33,7 @@ def test_what_is_understood(text, kind, limit):
 
 @pytest.mark.parametrize("text", ["100", "0.3", "1e11", "25", " 7 "])
 def test_a_number_without_a_unit_is_refused(text):
-    with pytest.raises(UserError, match=r"has no unit: write '100G'.*'30%'.*'25ms'.*'40Mparams'"):
+    with pytest.raises(UserError, match=r"has no unit: write '400G'.*'50%'.*'25ms'.*'200Mparams'"):
         parse_budget(text)
 
 
@@ -41,7 +41,7 @@ def test_a_number_without_a_unit_is_refused(text):
     "text", ["", "G", "40M", "-5G", "1,5G", "100 GB", "1.2.3G", "0ms", "nan%", "1e999G"]
 )
 def test_what_is_not_understood_is_refused_in_one_line(text):
-    with pytest.raises(UserError, match="write '100G'") as caught:
+    with pytest.raises(UserError, match="write '400G'") as caught:
         parse_budget(text)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)

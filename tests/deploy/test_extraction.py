@@ -217,6 +217,14 @@ def test_auxiliary_heads_may_be_missing(setr):
     extract(config, state, [0])
 
 
+def test_a_neck_of_none_is_no_neck(setr):
+    """So a config writes it whose base has a neck."""
+    config, model = setr
+    config.model.neck = None
+    small, _ = extract(config, model.state_dict(), [0])
+    assert small.model.decode_head.in_index == 0  # the one level that is left
+
+
 def test_weights_share_no_memory_with_what_is_left_out(setr):
     config, model = setr
     _, weights = extract(config, model.state_dict(), [0])

@@ -108,7 +108,7 @@ def test_by_id(model):
 
 @pytest.mark.parametrize("budget", ["100", "40M", 0.3])
 def test_what_has_no_unit_is_refused(model, budget):
-    with pytest.raises(UserError, match="write '100G'"):
+    with pytest.raises(UserError, match="write '400G'"):
         select(model, budget)
 
 

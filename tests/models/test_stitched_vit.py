@@ -1,10 +1,7 @@
-"""The stitched backbone: what a stitch computes, counts and holds."""
+"""The stitched backbone of plain ViTs: what a stitch computes and counts, and what is refused.
 
-import copy
-import io
-import pickle
-import threading
-from concurrent.futures import ThreadPoolExecutor
+What it shares with other kinds of anchors is tested in test_backbone.py.
+"""
 
 import pytest
 import timm
@@ -68,44 +65,6 @@ def test_a_layer_of_sn_net_runs_on_other_tokens_for_a_level_than_for_a_join(buil
             torch.testing.assert_close(maps[level], expected[level])
 
 
-@torch.no_grad()
-def test_stitches_differ(build):
-    backbone, image, outputs = build(), torch.randn(1, 3, 64, 64), []
-    for stitch in backbone.space:
-        with backbone.use_stitch(stitch.id):
-            outputs.append(backbone(image)[-1])
-    for i, left in enumerate(outputs):
-        assert all((left - right).abs().max() > 1e-3 for right in outputs[i + 1 :])
-
-
-@torch.no_grad()
-def test_a_level_that_nothing_reads_is_not_computed(build):
-    backbone, image = build(eval_levels=(1, 3)), torch.randn(1, 3, 64, 64)
-    calls = []
-    for name, layer in backbone.stitching_layers.items():
-        layer.register_forward_hook(lambda *_, name=name: calls.append(name))
-    backbone.set_stitch(0)
-    maps = backbone(image)
-    assert maps[0] is maps[2] is None
-    assert calls == ["0_to_1_after_1", "0_to_1_after_3"]
-    calls.clear()
-    assert all(level is not None for level in backbone.train()(image))
-    assert calls == [f"0_to_1_after_{unit}" for unit in range(4)]
-
-
-@torch.no_grad()
-def test_a_layer_that_joins_at_a_level_runs_once(build):
-    backbone = build()
-    calls = []
-    for name, layer in backbone.stitching_layers.items():
-        layer.register_forward_hook(lambda *_, name=name: calls.append(name))
-    for stitch in backbone.space:
-        calls.clear()
-        with backbone.use_stitch(stitch.id):
-            backbone(torch.randn(1, 3, 32, 32))
-        assert len(calls) == len(set(calls))
-
-
 @pytest.mark.parametrize("options", [{}, dict(eval_levels=(3,)), dict(rank=0, eval_levels=(0, 2))])
 def test_closed_form_macs_equal_an_independent_count(build, options, monkeypatch):
     # Counters do not see fused attention.
@@ -145,19 +104,6 @@ class _Counted(torch.nn.Module):
         return tuple(level for level in self.backbone(image) if level is not None)
 
 
-def test_parameters_of_a_stitch_are_those_that_get_a_gradient(build):
-    backbone = build().train()
-    counted = backbone.stitch_params(range(4))
-    for stitch in backbone.space:
-        backbone.zero_grad(set_to_none=True)
-        for p in backbone.parameters():
-            p.requires_grad_(True)
-        with backbone.use_stitch(stitch.id):
-            sum(level.square().sum() for level in backbone(torch.randn(1, 3, 64, 64))).backward()
-        used = sum(p.numel() for p in backbone.parameters() if p.grad is not None)
-        assert counted[stitch.id] == used, stitch
-
-
 def test_a_single_anchor_is_a_plain_vit(build):
     backbone = build([tiny_anchor(24, 8)], eval_levels=None)
     assert len(backbone.space) == 1
@@ -181,53 +127,6 @@ def test_a_chain_of_three_runs_every_stitch_at_the_last_width(build):
         for level, expected in by_hand(backbone, image, stitch, range(4)).items():
             assert maps[level].shape == (1, 32, 3, 3)
             torch.testing.assert_close(maps[level], expected)
-
-
-def test_set_and_use(build):
-    backbone = build()
-    assert backbone.stitch.id == 1  # the largest anchor, by default
-    backbone.set_stitch(2)
-    with backbone.use_stitch(0) as stitch:
-        assert stitch == backbone.stitch == backbone.space[0]
-    with pytest.raises(RuntimeError), backbone.use_stitch(0):
-        raise RuntimeError
-    with pytest.raises(UserError, match="stitch 5 is unknown"):
-        backbone.set_stitch(5)  # the stitch that would run no block after its join
-    assert backbone.stitch.id == 2
-
-
-@torch.no_grad()
-def test_threads_choose_for_themselves(build):
-    """Requests with different stitches share one set of weights at the same time."""
-    backbone, images = build(), torch.randn(8, 1, 3, 64, 64)
-    everything_chosen = threading.Barrier(4, timeout=60)
-    requests = [(image, stitch) for image in images for stitch in backbone.space.ids]
-
-    def answer(image, stitch):
-        with torch.no_grad(), backbone.use_stitch(stitch):
-            return backbone(image)[-1]
-
-    def serve(worker):
-        with torch.no_grad(), backbone.use_stitch(worker):
-            everything_chosen.wait()  # all four hold a stitch now, each its own
-            first = backbone(images[0])[-1]
-        return [first, *(answer(*request) for request in requests[worker::4])]
-
-    with ThreadPoolExecutor(4) as pool:
-        outputs = list(pool.map(serve, range(4)))
-    for worker, got in enumerate(outputs):
-        expected = [answer(images[0], worker), *(answer(*r) for r in requests[worker::4])]
-        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
-
-
-@pytest.mark.parametrize("anchor", [tiny_anchor, tiny_eva])
-def test_a_copy_made_while_a_stitch_is_in_use_has_its_own_choice(build, anchor):
-    backbone = build([anchor(16, 4), anchor(24, 8)])
-    backbone(torch.randn(1, 3, 32, 32))  # fills what is kept per grid
-    with backbone.use_stitch(0):
-        twin = copy.deepcopy(backbone)
-        assert (backbone.stitch.id, twin.stitch.id) == (0, 1)
-        assert pickle.loads(pickle.dumps(backbone)).stitch.id == 1
 
 
 @torch.no_grad()
@@ -263,21 +162,6 @@ def test_a_class_token_that_no_anchor_has_is_refused(build):
     anchors = [tiny_anchor(16, 4, **options), tiny_anchor(24, 8, **options)]
     with pytest.raises(UserError, match="has no class token"):
         build(anchors, output_cls_token=True)
-
-
-@torch.no_grad()
-def test_a_state_dict_saved_in_evaluation_mode_reloads_to_the_same_outputs(build):
-    backbone, image = build(), torch.randn(1, 3, 64, 64)
-    file = io.BytesIO()
-    torch.save(backbone.eval().state_dict(), file)
-    file.seek(0)
-    other = build()
-    other.load_state_dict(torch.load(file, weights_only=True))
-    for stitch in backbone.space:
-        for mode in (True, False, True):
-            with backbone.use_stitch(stitch.id), other.use_stitch(stitch.id):
-                ours, theirs = backbone.train(mode)(image), other.train(mode)(image)
-            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_what_trains(build):
@@ -358,55 +242,3 @@ def test_init_weights_fills_every_anchor_from_its_file(tmp_path):
     assert torch.equal(
         backbone.anchors[1].vit.blocks[7].mlp.fc1.weight, vit.blocks[7].mlp.fc1.weight
     )
-
-
-def saved_bytes(backbone, stitch, image):
-    """Bytes that autograd keeps of the pass of a stitch, by the anchor whose blocks run."""
-    kept, now = {}, ["embed"]
-    for index, anchor in enumerate(backbone.anchors):
-        for block in anchor.vit.blocks:
-            block.register_forward_pre_hook(lambda *_, i=index: now.__setitem__(0, i))
-            block.register_forward_hook(lambda *_: now.__setitem__(0, "between"))
-
-    def pack(tensor):
-        kept[now[0]] = kept.get(now[0], 0) + tensor.nbytes
-        return tensor
-
-    backbone.set_stitch(stitch)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        levels = backbone(image)
-    loss = sum(level.square().sum() for level in levels)
-    if loss.requires_grad:
-        loss.backward()
-    return kept
-
-
-@pytest.mark.parametrize("anchor", [tiny_anchor, tiny_eva])
-def test_frozen_anchors_keep_activations_only_after_a_trained_layer(build, anchor):
-    anchors = [anchor(16, 4), anchor(24, 4)]
-    options = dict(out_indices=(0, 1, 2, 3))
-    image = torch.randn(2, 3, 64, 64)
-    for stitch, (first, *rest) in {0: (0,), 1: (1,), 2: (0, 1), 6: (1, 0)}.items():
-        backbone = build(anchors, freeze_anchors=True, **options).train()
-        assert tuple(s.anchor for s in backbone.space[stitch].segments) == (first, *rest)
-        frozen = saved_bytes(backbone, stitch, image)
-        whole = saved_bytes(build(anchors, **options).train(), stitch, image)
-        assert "embed" not in frozen
-        assert first not in frozen  # no gradient passes through the blocks before the first layer
-        assert first in whole
-        for later in rest:  # gradients pass to the layer before; weights need none
-            assert 0 < frozen[later] < whole[later]
-        grads = {name for name, p in backbone.named_parameters() if p.grad is not None}
-        assert all(name.startswith("stitching_layers.") for name in grads)
-        assert bool(grads) == (stitch != 1)  # the last anchor alone has no stitching layer
-
-
-def test_recomputing_saves_memory_also_behind_a_trained_layer_of_frozen_anchors(build):
-    image, kept, grads = torch.randn(1, 3, 64, 64), [], []
-    for with_cp in (False, True):
-        torch.manual_seed(0)
-        backbone = build(freeze_anchors=True, with_cp=with_cp).train()
-        kept.append(saved_bytes(backbone, 2, image).get(1, 0))
-        grads.append(backbone.layer(backbone.layer_keys[0]).lora_A.grad)
-    assert kept[0] > kept[1] == 0
-    torch.testing.assert_close(*grads)

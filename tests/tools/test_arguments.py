@@ -114,7 +114,7 @@ def test_budgets_and_device_are_read_before_anything_is_loaded(tool: Tool) -> No
         ("infer", "none.py none.pth none.png --budget 50"),
         ("costs", "none.py --budget 50"),
     ):
-        with pytest.raises(UserError, match="budget '50' has no unit: write '100G'"):
+        with pytest.raises(UserError, match="budget '50' has no unit: write '400G'"):
             tool(command).main(words.split())
     for command, words in (
         ("infer", "none.py none.pth none.png"),

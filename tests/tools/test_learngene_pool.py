@@ -50,6 +50,8 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
     printed = capsys.readouterr().out
     rows = re.findall(r"(\d) to (\d) after 0 +([\d.]+) +([\d.]+)", printed)
     assert [(a, b) for a, b, _, _ in rows] == [("0", "1"), ("1", "0")]
+    steps = re.findall(r"step (\d) of 4: loss \d", printed)
+    assert steps == ["2", "4", "2", "4"]  # every --save-every steps, of both instances
     for _, _, transposed, solved in rows:
         assert float(solved) < float(transposed)
     anchors = ast.literal_eval(printed.partition("as anchors: ")[2].strip())

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from mmsn.compat import StackProblem
 from mmsn.deploy import costs
 from mmsn.errors import MissingFile, UserError
+from mmsn.stack import StackProblem
 from tests.conftest import ROOT
 from tests.deploy.tiny import tiny_config
 

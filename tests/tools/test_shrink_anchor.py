@@ -1,6 +1,7 @@
 """The command that makes smaller anchors."""
 
 import json
+import re
 
 import pytest
 import safetensors
@@ -83,7 +84,9 @@ def test_the_command_continues_where_it_was_stopped(command, monkeypatch, capsys
             command(*words)
     capsys.readouterr()
     continued = safetensors.torch.load_file(command(*words))
-    assert "continues after step 2 of 4" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "continues after step 2 of 4" in printed
+    assert re.findall(r"step (\d) of 4: unexplained 0\.\d", printed) == ["4"]
     assert all(torch.equal(continued[key], value) for key, value in undisturbed.items())
 
 

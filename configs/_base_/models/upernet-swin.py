@@ -1,38 +1,8 @@
-# UperNet on the four levels of a hierarchical backbone, which need no neck. 256 channels, as in
-# upernet.py. A leaf sets the anchors, their widths and the number of classes.
-norm_cfg = dict(type="SyncBN", requires_grad=True)
+# UperNet on the four levels of a hierarchical backbone, which need no neck; auxiliary head on the
+# third, where most blocks are. A leaf sets the anchors, their widths and the number of classes.
+_base_ = "./upernet.py"
 model = dict(
-    type="EncoderDecoder",
-    data_preprocessor=dict(
-        type="SegDataPreProcessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-    ),
     backbone=dict(type="mmsn.StitchedSwin"),
-    decode_head=dict(
-        type="UPerHead",
-        in_index=[0, 1, 2, 3],
-        pool_scales=(1, 2, 3, 6),
-        channels=256,
-        dropout_ratio=0.1,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-    ),
-    auxiliary_head=dict(
-        type="FCNHead",
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=0.4),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="slide"),
+    neck=None,
+    auxiliary_head=dict(in_index=2),
 )

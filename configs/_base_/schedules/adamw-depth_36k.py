@@ -1,20 +1,14 @@
 # SN-Netv2's depth recipe: 24 epochs of 24,231 images in batches of 16, one cycle of the learning
 # rate. What differs, and why: docs/depth-models.md. The heads learn ten times faster than the
 # backbone throughout, whereas mmengine's OneCycleLR would give all of them the same peak.
-no_decay = dict(decay_mult=0.0)
+_base_ = "./adamw_160k.py"
 head = dict(lr_mult=10.0)
 head_norm = dict(lr_mult=10.0, decay_mult=0.0)  # norm_decay_mult does not apply where a key matches
 optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=2e-5, betas=(0.9, 0.999), weight_decay=0.01),
+    optimizer=dict(lr=2e-5),
     clip_grad=dict(max_norm=35.0, norm_type=2),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0,
         custom_keys={
-            "pos_embed": no_decay,
-            "cls_token": no_decay,
-            "reg_token": no_decay,
-            "gamma": no_decay,
             "neck": head,
             "_head": head,
             "_head.norm": head_norm,
@@ -33,17 +27,5 @@ param_scheduler = [
         end=36_000,
     ),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=36_000, val_interval=4000)
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(
-        type="mmsn.AtomicCheckpointHook", by_epoch=False, interval=4000, max_keep_ckpts=2
-    ),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-    finite=dict(type="mmsn.FiniteHook"),
-    labels=dict(type="mmsn.LabelHook"),
-    ranks=dict(type="mmsn.RankCheckHook"),
-    visualization=dict(type="SegVisualizationHook"),
-)
+train_cfg = dict(max_iters=36_000, val_interval=4000)
+default_hooks = dict(checkpoint=dict(interval=4000))
