@@ -4,21 +4,24 @@
         --steps 500000 --images IMAGENET/train --out pool
 
 Instances are given as DEPTHxWIDTH, smallest to largest. Each becomes a .safetensors file, an anchor
-with its classifier; matrices.safetensors is for mmsn.MatrixInitHook. An interrupted command
-continues when it is repeated. At the end, a table compares stitching layers that start from the
-matrices with those of least squares.
+with its classifier; matrices.safetensors is for mmsn.MatrixInitHook. An instance of the ancestor's
+own shape is the ancestor, without distillation. An interrupted command continues when it is
+repeated. At the end, a table compares stitching layers that start from the matrices with those of
+least squares.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmsn.shrink.learngene import InstanceDistillation
 
 
@@ -67,10 +70,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     prepare(args)
-    import safetensors.torch
-
     from mmsn import shrink
-    from mmsn.files import whole_file
     from mmsn.models.anchor_classifier import AnchorClassifier
     from mmsn.shrink import learngene, transposed
     from mmsn.shrink.images import LabeledImages
@@ -99,6 +99,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     out, pool, anchors = Path(args.out), [], []
     for number, (depth, width) in enumerate(args.instances):
         file = out / f"instance_{number}_{depth}x{width}.safetensors"
+        if (depth, width) == (ancestor.depth, ancestor.dim):
+            weights, none = learngene.ancestor_as_instance(ancestor, classifier)
+            options = learngene.Instance(depth, width, 1).options(ancestor, {})
+            anchors.append(dict(model_name=args.model, **options, checkpoint=str(file)))
+            pool.append(none)
+            _write(weights, file)
+            continue
         distillation = learngene.InstanceDistillation(
             ancestor,
             classifier,
@@ -118,12 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             distillation.save(state)
         anchors.append(dict(model_name=args.model, **distillation.options, checkpoint=str(file)))
         pool.append(distillation.matrices)
-        weights = {k: v.detach().cpu().contiguous() for k, v in distillation.state().items()}
-        with whole_file(file) as part:
-            safetensors.torch.save_file(weights, part, {"format": "pt"})
+        _write(distillation.state(), file)
     matrices = transposed.named(pool)
-    with whole_file(out / "matrices.safetensors") as part:
-        safetensors.torch.save_file(matrices, part, {"format": "pt"})
+    _write(matrices, out / "matrices.safetensors")
     for state in out.glob("instance_*.state"):  # all is written, so nothing is left to continue
         state.unlink()
     if len(anchors) > 1:
@@ -151,6 +155,17 @@ def _train(
             args.workers,
             lambda step, loss: progress.update(task, completed=step, l=f"loss {loss:.4f}"),
         )
+
+
+def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
+    import safetensors.torch
+
+    from mmsn.files import whole_file
+
+    # Copies, because shared memory cannot be stored.
+    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    with whole_file(file) as part:
+        safetensors.torch.save_file(whole, part, {"format": "pt"})
 
 
 def _table(

@@ -35,7 +35,8 @@ TRAINED = [p for p in LEAVES if p not in SAME_STEP and p.parent.name not in OTHE
 FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
     r"(?P<family>[a-z0-9-]+)_"
-    r"(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|parts|frozen)"
+    r"(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|parts|frozen"
+    r"|learngene-pool|label-teacher|label-assisted)"
 )
 SNNET = [p for p in LEAVES if p.parent.name == "snnet"]
 SNNET_NAME = re.compile(

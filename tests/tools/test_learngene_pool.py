@@ -84,8 +84,20 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
     MatrixInitHook("gone.safetensors").before_train(runner)  # what is filled stays
 
 
+def test_an_instance_of_the_ancestors_shape_is_the_ancestor(command, tmp_path, capsys):
+    """The fixture gives two blocks of width 192, both here and by default."""
+    out = command("--alpha", "0")
+    found = safetensors.torch.load_file(out / "instance_1_2x192.safetensors")
+    ancestor = torch.load(tmp_path / "ancestor.pth", weights_only=True)
+    assert found.keys() == ancestor.keys()
+    assert all(torch.equal(found[key], value) for key, value in ancestor.items())
+    assert read_matrices(out / "matrices.safetensors", 2)[1] is None
+    assert "instance_1" not in capsys.readouterr().out.partition("unexplained")[0]
+
+
 def test_the_command_continues_where_it_was_stopped(command, monkeypatch, tmp_path):
-    undisturbed = command("--alpha", "0", out="whole")
+    words = ("--alpha", "0", "--instances", "2x64", "2x128")
+    undisturbed = command(*words, out="whole")
 
     class Stop(Exception):
         pass
@@ -101,14 +113,14 @@ def test_the_command_continues_where_it_was_stopped(command, monkeypatch, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(InstanceDistillation, "train_step", stop)
         with pytest.raises(Stop):
-            command("--alpha", "0")
+            command(*words)
     counted = []
     monkeypatch.setattr(
         InstanceDistillation,
         "train_step",
         lambda self, batch: counted.append(self.step) or real(self, batch),
     )
-    out = command("--alpha", "0")
+    out = command(*words)
     assert counted == [2, 3]
     for file in undisturbed.glob("*.safetensors"):
         mine, theirs = map(safetensors.torch.load_file, (out / file.name, file))
