@@ -131,8 +131,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for state in out.glob("instance_*.state"):  # all is written, so nothing is left to continue
         state.unlink()
     if len(anchors) > 1:
-        held_out = shrink.UnlabeledImages(measured, size, mean, std)
-        print(_table(anchors, matrices, size, images.files, held_out, (mean, std)))
+        # Drawn, because the first files would be those of the first source alone.
+        count = min(2 * len(measured), len(kept) - 1)
+        _, fitted = shrink.held_out_split(kept, count, args.seed)
+        sets = [shrink.UnlabeledImages(files, size, mean, std) for files in (fitted, measured)]
+        print(_table(anchors, matrices, size, *sets))
     print("as anchors:", anchors)
 
 
@@ -172,13 +175,11 @@ def _table(
     anchors: list[dict[str, Any]],
     matrices: dict[str, Any],
     size: tuple[int, int],
-    files: list[Path],
+    fitted: Any,
     held_out: Any,
-    normalization: tuple[Any, Any],
 ) -> str:
     from torch.utils.data import DataLoader
 
-    from mmsn import shrink
     from mmsn.engine import solve_stitching_layers
     from mmsn.models import StitchedViT
     from mmsn.shrink import transposed
@@ -188,8 +189,7 @@ def _table(
     backbone.init_weights()
     transposed.start_from_matrices(backbone, transposed.averaged(matrices, len(anchors)))
     before = transposed.affine_errors(backbone, DataLoader(held_out, 16))
-    fit = shrink.UnlabeledImages(files[: 2 * len(held_out)], size, *normalization)
-    solve_stitching_layers(backbone, DataLoader(fit, 16))
+    solve_stitching_layers(backbone, DataLoader(fitted, 16))
     after = transposed.affine_errors(backbone, DataLoader(held_out, 16))
     lines = [f"unexplained share of the target, {len(held_out)} held-out images"]
     lines.append("layer              matrices  least squares")

@@ -8,8 +8,10 @@ import safetensors.torch
 import timm
 import torch
 
+import mmsn.engine
 from mmsn.engine import MatrixInitHook
 from mmsn.models import StitchedClassifier
+from mmsn.shrink import transposed
 from mmsn.shrink.learngene import InstanceDistillation
 from mmsn.shrink.transposed import read_matrices
 from tests.shrink.tiny import write_images
@@ -50,8 +52,8 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
     printed = capsys.readouterr().out
     rows = re.findall(r"(\d) to (\d) after 0 +([\d.]+) +([\d.]+)", printed)
     assert [(a, b) for a, b, _, _ in rows] == [("0", "1"), ("1", "0")]
-    for _, _, transposed, solved in rows:
-        assert float(solved) < float(transposed)
+    for _, _, started, solved in rows:
+        assert float(solved) < float(started)
     anchors = ast.literal_eval(printed.partition("as anchors: ")[2].strip())
     assert not list(out.glob("*.state"))
     assert [a["embed_dim"] for a in anchors] == [64, 192]
@@ -82,6 +84,27 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
         for layer in model.stitching_layers.values():
             layer.weight.zero_()
     MatrixInitHook("gone.safetensors").before_train(runner)  # what is filled stays
+
+
+def test_least_squares_sees_images_of_all_sources_and_none_held_out(command, monkeypatch):
+    def spy(module, name):
+        seen, real = [], getattr(module, name)
+
+        def call(backbone, loader):
+            seen.append(set(loader.dataset.files))
+            return real(backbone, loader)
+
+        monkeypatch.setattr(module, name, call)
+        return seen
+
+    solved = spy(mmsn.engine, "solve_stitching_layers")
+    measured = spy(transposed, "affine_errors")
+    command("--alpha", "0", "--held-out", "2", "--steps", "1")
+    (fitted,), (held_out, again) = solved, measured
+    assert held_out == again
+    assert (len(fitted), len(held_out)) == (4, 2)
+    assert not fitted & held_out
+    assert {file.parent.name for file in fitted} == {"a", "b"}
 
 
 def test_an_instance_of_the_ancestors_shape_is_the_ancestor(command, tmp_path, capsys):
