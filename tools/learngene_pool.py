@@ -4,20 +4,24 @@
         --steps 500000 --images IMAGENET/train --out pool
 
 Instances are given as DEPTHxWIDTH, smallest to largest. Each becomes a .safetensors file, an anchor
-with its classifier; matrices.safetensors is for mmsn.MatrixInitHook. An interrupted command
-continues when it is repeated. At the end, a table compares stitching layers that start from the
-matrices with those of least squares.
+with its classifier; matrices.safetensors is for mmsn.MatrixInitHook. An instance of the ancestor's
+own shape is the ancestor, without distillation. An interrupted command continues when it is
+repeated. At the end, a table compares stitching layers that start from the matrices with those of
+least squares.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _distilling import train
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -65,10 +69,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     prepare(args)
-    import safetensors.torch
-
     from mmsn import shrink
-    from mmsn.files import whole_file
     from mmsn.models.anchor_classifier import AnchorClassifier
     from mmsn.shrink import learngene, transposed
     from mmsn.shrink.images import LabeledImages
@@ -97,6 +98,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     out, pool, anchors = Path(args.out), [], []
     for number, (depth, width) in enumerate(args.instances):
         file = out / f"instance_{number}_{depth}x{width}.safetensors"
+        if (depth, width) == (ancestor.depth, ancestor.dim):
+            weights, none = learngene.ancestor_as_instance(ancestor, classifier)
+            options = learngene.Instance(depth, width, 1).options(ancestor, {})
+            anchors.append(dict(model_name=args.model, **options, checkpoint=str(file)))
+            pool.append(none)
+            _write(weights, file)
+            continue
         distillation = learngene.InstanceDistillation(
             ancestor,
             classifier,
@@ -116,31 +124,40 @@ def main(argv: Sequence[str] | None = None) -> None:
             distillation.save(state)
         anchors.append(dict(model_name=args.model, **distillation.options, checkpoint=str(file)))
         pool.append(distillation.matrices)
-        weights = {k: v.detach().cpu().contiguous() for k, v in distillation.state().items()}
-        with whole_file(file) as part:
-            safetensors.torch.save_file(weights, part, {"format": "pt"})
+        _write(distillation.state(), file)
     matrices = transposed.named(pool)
-    with whole_file(out / "matrices.safetensors") as part:
-        safetensors.torch.save_file(matrices, part, {"format": "pt"})
+    _write(matrices, out / "matrices.safetensors")
     for state in out.glob("instance_*.state"):  # all is written, so nothing is left to continue
         state.unlink()
     if len(anchors) > 1:
-        held_out = shrink.UnlabeledImages(measured, size, mean, std)
-        print(_table(anchors, matrices, size, images.files, held_out, (mean, std)))
+        # Drawn, because the first files would be those of the first source alone.
+        count = min(2 * len(measured), len(kept) - 1)
+        _, fitted = shrink.held_out_split(kept, count, args.seed)
+        sets = [shrink.UnlabeledImages(files, size, mean, std) for files in (fitted, measured)]
+        print(_table(anchors, matrices, size, *sets))
     print("as anchors:", anchors)
+
+
+def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
+    import safetensors.torch
+
+    from mmsn.files import whole_file
+
+    # Copies, because shared memory cannot be stored.
+    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    with whole_file(file) as part:
+        safetensors.torch.save_file(whole, part, {"format": "pt"})
 
 
 def _table(
     anchors: list[dict[str, Any]],
     matrices: dict[str, Any],
     size: tuple[int, int],
-    files: list[Path],
+    fitted: Any,
     held_out: Any,
-    normalization: tuple[Any, Any],
 ) -> str:
     from torch.utils.data import DataLoader
 
-    from mmsn import shrink
     from mmsn.engine import solve_stitching_layers
     from mmsn.models import StitchedViT
     from mmsn.shrink import transposed
@@ -150,8 +167,7 @@ def _table(
     backbone.init_weights()
     transposed.start_from_matrices(backbone, transposed.averaged(matrices, len(anchors)))
     before = transposed.affine_errors(backbone, DataLoader(held_out, 16))
-    fit = shrink.UnlabeledImages(files[: 2 * len(held_out)], size, *normalization)
-    solve_stitching_layers(backbone, DataLoader(fit, 16))
+    solve_stitching_layers(backbone, DataLoader(fitted, 16))
     after = transposed.affine_errors(backbone, DataLoader(held_out, 16))
     lines = [f"unexplained share of the target, {len(held_out)} held-out images"]
     lines.append("layer              matrices  least squares")

@@ -8,7 +8,7 @@ shapes of levels do not depend on the stitch. Resizing the prediction to the ima
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -160,6 +160,22 @@ def training_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
         on_meta(NeckAndHeads(model, auxiliary=True))(*backbone.zero_levels(image_size, "meta"))
     macs = backbone.stitch_macs(image_size, backbone.train_levels)
     return {stitch_id: of_backbone + counter.macs for stitch_id, of_backbone in macs.items()}
+
+
+@runtime_checkable
+class OwnTrainingStep(Protocol):
+    """A model whose training step is not one pass of each image and its gradient."""
+
+    def training_step_macs(self, image_size: tuple[int, int]) -> dict[int, int]:
+        """See ``step_macs``."""
+
+
+def step_macs(model: Any, image_size: tuple[int, int]) -> dict[int, int]:
+    """Multiply-accumulates of a training step, forward and backward, per image, by stitch id."""
+    model = unwrap(model)
+    if isinstance(model, OwnTrainingStep):
+        return model.training_step_macs(image_size)
+    return {i: STEP_PASSES * macs for i, macs in training_macs(model, image_size).items()}
 
 
 def segmentor_params(model: Any) -> dict[int, int]:

@@ -88,6 +88,7 @@ class TransformationMatrices(nn.Module):
 
     def __init__(self, ancestor_width: int, width: int, positions: int) -> None:
         super().__init__()
+        self.width = width
         equal = ancestor_width == width
         self.blocks, self.attention = (
             nn.ModuleList(
@@ -96,6 +97,18 @@ class TransformationMatrices(nn.Module):
             )
             for _ in range(2)
         )
+
+
+def ancestor_as_instance(
+    ancestor: Anchor, classifier: AnchorClassifier
+) -> tuple[dict[str, Tensor], TransformationMatrices]:
+    """Weights in timm's names and (no) matrices of the instance that has the ancestor's shape.
+
+    The losses of that instance are smallest where it gives what the ancestor gives, so there is
+    nothing to distill.
+    """
+    weights = ancestor.vit.state_dict() | classifier.state_dict()
+    return weights, TransformationMatrices(ancestor.dim, ancestor.dim, 1)
 
 
 class Outputs(NamedTuple):

@@ -29,11 +29,17 @@ Matrix = Tensor | None
 
 
 def named(instances: Sequence[TransformationMatrices]) -> dict[str, Tensor]:
-    """What to store of the matrices of all instances, smallest to largest."""
+    """What to store of the matrices of all instances, smallest to largest.
+
+    An instance of the ancestor's width has no matrix, but is named by its width, so that a file
+    states all instances of its pool.
+    """
     return {
         f"{number}.{name}": value.detach().cpu().contiguous()
         for number, matrices in enumerate(instances)
-        for name, value in matrices.state_dict().items()
+        for name, value in (
+            matrices.state_dict() or {"identity": torch.tensor(matrices.width)}
+        ).items()
     }
 
 
@@ -59,8 +65,7 @@ def read_matrices(path: str | Path, count: int) -> list[Matrix]:
     """
     state = read_state_dict(path)
     known = {int(name.partition(".")[0]) for name in state if name.partition(".")[0].isdigit()}
-    # An instance of the ancestor's width has no matrices, so at most one may be missing.
-    if not known or max(known) >= count or count - len(known) > 1:
+    if known != set(range(count)):
         raise UserError(
             f"{str(path)!r} holds matrices of instances {sorted(known)}, but the backbone has "
             f"{count} anchors: give the file of the pool that they come from"

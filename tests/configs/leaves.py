@@ -11,11 +11,18 @@ MODELS_OF = {
     "deit-ti-s": ["deit_tiny", "deit_small"],
 }
 LEAVES = sorted(p for p in (ROOT / "configs").rglob("*.py") if "_base_" not in p.parts)
+# Their segmentor is in ``model.module``.
+LABEL_ASSISTED = [p for p in LEAVES if p.parent.name == "label_assisted" or "_label-" in p.stem]
 SIZE = 64  # of a shrunken crop
 
 
 def by_stem(path):
     return path.stem
+
+
+def segmentor_of(config):
+    """The config of the segmentor, which label-assisted distillation wraps."""
+    return config.model.get("module", config.model)
 
 
 def shrink(config):

@@ -15,9 +15,19 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmsn.checks import Findings, examine
-from mmsn.models import segmentor_macs, training_macs
+from mmsn.models import segmentor_macs, step_macs
 from mmsn.stitching import budget_groups, default_step, draw_parts, resolve
-from tests.configs.leaves import LEAVES, MODELS_OF, SIZE, as_list, build, by_stem, shrink
+from tests.configs.leaves import (
+    LABEL_ASSISTED,
+    LEAVES,
+    MODELS_OF,
+    SIZE,
+    as_list,
+    build,
+    by_stem,
+    segmentor_of,
+    shrink,
+)
 
 FULL = [p for p in LEAVES if p.parent.name in ("setr", "upernet", "fpn")]
 NAME = re.compile(
@@ -30,12 +40,13 @@ SAME_STEP = [
     p for p in DINOV3 if not re.search("-s-b-r.*_(ade20k-512|nyuv2-depth)|-s-b-l-", p.stem)
 ]
 # Their models are no segmentors of mmseg, or wrap one; each folder has a test file of its own.
-OTHER_MODELS = ("label_assisted", "imagenet", "detection")
-TRAINED = [p for p in LEAVES if p not in SAME_STEP and p.parent.name not in OTHER_MODELS]
+OTHER_MODELS = [p for p in LEAVES if p.parent.name in ("imagenet", "detection")] + LABEL_ASSISTED
+TRAINED = [p for p in LEAVES if p not in [*SAME_STEP, *OTHER_MODELS]]
 FRONTIER = [p for p in LEAVES if p.parent.name == "frontier"]
 FRONTIER_NAME = re.compile(
     r"(?P<family>[a-z0-9-]+)_"
-    r"(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|parts|frozen)"
+    r"(?P<method>small|large|elastic|snnet|snnet-windows|snnetv2|ours|parts|frozen"
+    r"|learngene-pool|label-teacher|label-assisted)"
 )
 SNNET = [p for p in LEAVES if p.parent.name == "snnet"]
 SNNET_NAME = re.compile(
@@ -170,11 +181,11 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     name = FRONTIER_NAME.fullmatch(path.stem)
     assert name, f"{path.stem} does not follow the scheme"
     config = Config.fromfile(path)
-    backbone, method = config.model.backbone, name["method"]
+    backbone, method = segmentor_of(config).backbone, name["method"]
     hooks = {hook.type: hook for hook in config.custom_hooks}
     sampling = hooks.get("mmsn.FLOPsConstrainedSamplingHook", {})
     space = backbone.get("space", "two_way")
-    alone = method in ("small", "large")
+    alone = method in ("small", "large", "label-teacher")
     spaces = {"elastic": "elastic", "snnet-windows": "one_way"}
     assert space == spaces.get(method, "two_way")
     small_to_large = [*range(7 if "6-12" in name["family"] else 13)]
@@ -190,21 +201,31 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
     assert "mmsn.TrainingCostHook" in hooks
 
+    # What the weights of the training's start or its teacher cost counts as well.
+    before = hooks["mmsn.TrainingCostHook"].get("before_macs", 0)
+    if method == "label-assisted":
+        teacher = path.with_name(f"{name['family']}_label-teacher.py")
+        assert before == cost_of_training(teacher)
+        assert before + cost_of_training(path) == pytest.approx(3 * before, rel=0.05)
+    else:
+        assert before == 0
+    if method == "label-teacher":
+        return
     # The draws of one seed scatter by about 1 % where each iteration trains one stitch.
     large = path.with_name("deit-ti-6-12_large.py")
-    assert cost_of_training(path) == pytest.approx(cost_of_training(large), rel=0.02)
+    assert before + cost_of_training(path) == pytest.approx(cost_of_training(large), rel=0.02)
 
 
 @cache
 def cost_of_training(path):
     """Multiply-accumulates of a whole training, forward and backward, from its draws."""
     config = Config.fromfile(path)
-    for anchor in config.model.backbone.anchors:
+    for anchor in segmentor_of(config).backbone.anchors:
         anchor.checkpoint = None
     with torch.device("meta"):
         model = build(config)
     backbone, batch = model.backbone, config.train_dataloader.batch_size
-    macs, groups, parts = training_macs(model, backbone.img_size), ((0,),), 1
+    macs, groups, parts = step_macs(model, backbone.img_size), ((0,),), 1
     for hook in config.custom_hooks:
         if hook.type == "mmsn.FLOPsConstrainedSamplingHook":
             inference = segmentor_macs(model, backbone.img_size)
@@ -215,7 +236,27 @@ def cost_of_training(path):
             parts = hook.get("parts", 4)
     assert batch % parts == 0
     drawn = [draw_parts(groups, 0, i, parts) for i in range(config.train_cfg.max_iters)]
-    return sum(3 * batch // parts * macs[i] for stitches in drawn for i in stitches)
+    return sum(batch // parts * macs[i] for stitches in drawn for i in stitches)
+
+
+def test_the_pool_of_the_frontier_is_what_the_tool_writes_and_else_as_parts():
+    found, parts = (
+        Config.fromfile(path)
+        for path in FRONTIER
+        if path.stem in ("deit-ti-6-12_learngene-pool", "deit-ti-6-12_parts")
+    )
+    small, large = found.model.backbone.anchors
+    assert Path(small.checkpoint).name == "instance_0_6x192.safetensors"
+    assert large == parts.model.backbone.anchors[1]  # the ancestor
+    start, *hooks = found.custom_hooks
+    assert (start.type, Path(start.matrices).name) == (
+        "mmsn.MatrixInitHook",
+        "matrices.safetensors",
+    )
+    assert hooks == parts.custom_hooks[1:]
+    found.model.backbone.anchors = parts.model.backbone.anchors
+    for key in ("model", "test_cfg", "param_scheduler", "train_cfg", "optim_wrapper"):
+        assert found[key] == parts[key]
 
 
 def test_every_family_of_the_frontier_has_its_methods():

@@ -77,6 +77,21 @@ def test_matrices_go_through_a_file(backbone, pool, tmp_path):
             read_matrices(file, count)
 
 
+def test_a_pool_of_the_ancestors_width_alone_is_joined_by_the_identity(tmp_path):
+    pool = [TransformationMatrices(ANCESTOR, ANCESTOR, 3) for _ in range(2)]
+    file = tmp_path / "matrices.safetensors"
+    safetensors.torch.save_file(named(pool), file)
+    assert read_matrices(file, 2) == [None, None]
+    anchors = [tiny_anchor(ANCESTOR, depth) for depth in (2, 4)]
+    backbone = StitchedViT(anchors, img_size=32, out_indices=(3,), rank=2)
+    start_from_matrices(backbone, read_matrices(file, 2))
+    assert backbone.uninitialized == ()
+    for key in backbone.layer_keys:
+        assert torch.equal(backbone.layer(key).merged_weight(), torch.eye(ANCESTOR))
+    with pytest.raises(UserError, match=r"instances \[0, 1\], but the backbone has 3 anchors"):
+        read_matrices(file, 3)
+
+
 def test_matrices_of_other_instances_are_refused(backbone):
     other = averaged(named([TransformationMatrices(ANCESTOR, w, 1) for w in (8, 12, 24)]), 3)
     with pytest.raises(UserError, match="do not join anchors of widths 8 and 16"):

@@ -8,8 +8,10 @@ import safetensors.torch
 import timm
 import torch
 
+import mmsn.engine
 from mmsn.engine import MatrixInitHook
 from mmsn.models import StitchedClassifier
+from mmsn.shrink import transposed
 from mmsn.shrink.learngene import InstanceDistillation
 from mmsn.shrink.transposed import read_matrices
 from tests.shrink.tiny import write_images
@@ -51,9 +53,9 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
     rows = re.findall(r"(\d) to (\d) after 0 +([\d.]+) +([\d.]+)", printed)
     assert [(a, b) for a, b, _, _ in rows] == [("0", "1"), ("1", "0")]
     steps = re.findall(r"step (\d) of 4: loss \d", printed)
-    assert steps == ["2", "4", "2", "4"]  # every --save-every steps, of both instances
-    for _, _, transposed, solved in rows:
-        assert float(solved) < float(transposed)
+    assert steps == ["2", "4"]  # every --save-every steps, of the instance that is distilled
+    for _, _, started, solved in rows:
+        assert float(solved) < float(started)
     anchors = ast.literal_eval(printed.partition("as anchors: ")[2].strip())
     assert not list(out.glob("*.state"))
     assert [a["embed_dim"] for a in anchors] == [64, 192]
@@ -86,8 +88,41 @@ def test_a_pool_is_files_of_anchors_and_of_matrices(command, capsys):
     MatrixInitHook("gone.safetensors").before_train(runner)  # what is filled stays
 
 
+def test_least_squares_sees_images_of_all_sources_and_none_held_out(command, monkeypatch):
+    def spy(module, name):
+        seen, real = [], getattr(module, name)
+
+        def call(backbone, loader):
+            seen.append(set(loader.dataset.files))
+            return real(backbone, loader)
+
+        monkeypatch.setattr(module, name, call)
+        return seen
+
+    solved = spy(mmsn.engine, "solve_stitching_layers")
+    measured = spy(transposed, "affine_errors")
+    command("--alpha", "0", "--held-out", "2", "--steps", "1")
+    (fitted,), (held_out, again) = solved, measured
+    assert held_out == again
+    assert (len(fitted), len(held_out)) == (4, 2)
+    assert not fitted & held_out
+    assert {file.parent.name for file in fitted} == {"a", "b"}
+
+
+def test_an_instance_of_the_ancestors_shape_is_the_ancestor(command, tmp_path, capsys):
+    """The fixture gives two blocks of width 192, both here and by default."""
+    out = command("--alpha", "0")
+    found = safetensors.torch.load_file(out / "instance_1_2x192.safetensors")
+    ancestor = torch.load(tmp_path / "ancestor.pth", weights_only=True)
+    assert found.keys() == ancestor.keys()
+    assert all(torch.equal(found[key], value) for key, value in ancestor.items())
+    assert read_matrices(out / "matrices.safetensors", 2)[1] is None
+    assert "instance_1" not in capsys.readouterr().out.partition("unexplained")[0]
+
+
 def test_the_command_continues_where_it_was_stopped(command, monkeypatch, tmp_path):
-    undisturbed = command("--alpha", "0", out="whole")
+    words = ("--alpha", "0", "--instances", "2x64", "2x128")
+    undisturbed = command(*words, out="whole")
 
     class Stop(Exception):
         pass
@@ -103,14 +138,14 @@ def test_the_command_continues_where_it_was_stopped(command, monkeypatch, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(InstanceDistillation, "train_step", stop)
         with pytest.raises(Stop):
-            command("--alpha", "0")
+            command(*words)
     counted = []
     monkeypatch.setattr(
         InstanceDistillation,
         "train_step",
         lambda self, batch: counted.append(self.step) or real(self, batch),
     )
-    out = command("--alpha", "0")
+    out = command(*words)
     assert counted == [2, 3]
     for file in undisturbed.glob("*.safetensors"):
         mine, theirs = map(safetensors.torch.load_file, (out / file.name, file))

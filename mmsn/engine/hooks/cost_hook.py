@@ -8,8 +8,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
 from mmsn.errors import UserError
-from mmsn.models import stitched_backbone, training_macs
-from mmsn.models.complexity import STEP_PASSES
+from mmsn.models import step_macs, stitched_backbone
 from mmsn.registry import HOOKS
 
 # The entry of a checkpoint's ``meta`` and of the message hub.
@@ -23,11 +22,14 @@ class TrainingCostHook(Hook):
     The counts are logged as ``train/tmacs``, travel in every checkpoint, continue when a run is
     resumed, and stand in the report of a test. An image that a step runs through one stitch costs
     three forward passes of that stitch, backbone, neck and heads, auxiliary heads included. Frozen
-    anchors are counted like trained ones, so for them the count is an upper bound.
+    anchors are counted like trained ones, so for them the count is an upper bound. Both passes of a
+    label-assisted teacher count, and so does the teacher's forward pass in the training of a
+    student.
 
     Args:
         before_macs: what the weights cost that the training starts from, for example the
-            training of an anchor alone and the distillation of its child.
+            training of an anchor alone, the distillation of its child, or the training of a
+            student's teacher.
         before_images: the images that it took.
     """
 
@@ -44,7 +46,7 @@ class TrainingCostHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Count one image through each stitch; checkpoints are loaded by now."""
         self._backbone = stitched_backbone(runner.model)
-        self._macs = training_macs(runner.model, self._backbone.img_size)
+        self._macs = step_macs(runner.model, self._backbone.img_size)
         self._count = dict(self._before)
         if runner._resume:
             self._count |= runner.message_hub.get_info(TRAINING_COST, {}) or {}
@@ -58,7 +60,7 @@ class TrainingCostHook(Hook):
         macs = sum(
             self._macs[stitch.id] * (share + (part < rest)) for part, stitch in enumerate(stitches)
         )
-        self._count["train_macs"] += STEP_PASSES * macs * get_world_size()
+        self._count["train_macs"] += macs * get_world_size()
         self._count["images_seen"] += images * get_world_size()
         runner.message_hub.update_scalar("train/tmacs", self._count["train_macs"] / 1e12)
         runner.message_hub.update_info(TRAINING_COST, dict(self._count))

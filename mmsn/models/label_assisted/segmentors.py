@@ -28,6 +28,7 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
+from mmsn.models.complexity import STEP_PASSES, stitched_backbone, training_macs
 from mmsn.models.label_assisted.labels import (
     CODE_SCALE,
     fixed_labels,
@@ -37,6 +38,7 @@ from mmsn.models.label_assisted.labels import (
 from mmsn.models.label_assisted.losses import channel_wise_distillation
 from mmsn.models.label_assisted.stem import LabelStems
 from mmsn.models.opening import load_weights
+from mmsn.models.tracing import MacCounter
 from mmsn.registry import MODELS
 from mmsn.state_dict import read_checkpoint
 
@@ -149,6 +151,7 @@ class _LabelAssisted(BaseSegmentor):
 
 class _Teacher(_LabelAssisted):
     consistency: float
+    label_stems: LabelStems
 
     def loss(self, inputs: Tensor, data_samples: Sequence[Any]) -> dict[str, Tensor]:
         """The segmentor's losses along both paths, and their consistency."""
@@ -169,6 +172,18 @@ class _Teacher(_LabelAssisted):
             + channel_wise_distillation(second, first, self.temperature)
         )
         return losses
+
+    def training_step_macs(self, image_size: tuple[int, int]) -> dict[int, int]:
+        """See ``mmsn.models.step_macs``: two passes with labels, and the gradients of both."""
+        space = stitched_backbone(self).space
+        # An image goes through the stem of the anchor in which its stitch begins, and so do labels.
+        stems = {stitch.id: stitch.segments[0].anchor for stitch in space}
+        return {
+            stitch_id: 2
+            * STEP_PASSES
+            * (macs + self.label_stems.macs(stems[stitch_id], image_size))
+            for stitch_id, macs in training_macs(self, image_size).items()
+        }
 
 
 class _Student(_LabelAssisted):
@@ -204,6 +219,16 @@ class _Student(_LabelAssisted):
             wanted = self.teacher(inputs.device)._forward(self._with_labels(inputs, codes))
         divergence = channel_wise_distillation(the_only(seen), wanted, self.temperature)
         return losses | {"loss_distillation": self.weight * divergence}
+
+    def training_step_macs(self, image_size: tuple[int, int]) -> dict[int, int]:
+        """See ``mmsn.models.step_macs``: an ordinary step, and the teacher's forward pass."""
+        with torch.device("meta"):  # its weights are not needed
+            teacher = label_assisted_teacher(self.teacher_config["module"]).eval()
+        # Counted as it runs, because any segmentor may teach a stitched one.
+        with MacCounter() as counter, torch.no_grad():
+            teacher._forward(torch.zeros(1, 4, *image_size, device="meta"))
+        macs = training_macs(self, image_size)
+        return {i: STEP_PASSES * forward + counter.macs for i, forward in macs.items()}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsn.errors import UserError
+from mmsn.models.tracing import MacCounter, on_meta
 
 
 class LabelStems(nn.ModuleList):
@@ -39,6 +40,17 @@ class LabelStems(nn.ModuleList):
         super().__init__(_label_convolution(stem) for stem in stems)
         for stem, conv in zip(stems, self, strict=True):
             _Split(cast(nn.Conv2d, conv)).register(stem)
+
+    def macs(self, stem: int, image_size: tuple[int, int]) -> int:
+        """Multiply-accumulates of one stem's convolution of a (height, width) label map."""
+        conv = cast(nn.Conv2d, self[stem])
+        # Backbones pad to whole patches, which are as far apart as the stride says.
+        sides = [
+            -(-side // step) * step for side, step in zip(image_size, conv.stride, strict=True)
+        ]
+        with MacCounter() as counter:
+            on_meta(conv)(torch.zeros(1, 1, *sides, device="meta"))
+        return counter.macs
 
 
 def _label_convolution(stem: nn.Conv2d) -> nn.Conv2d:

@@ -10,12 +10,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import save_checkpoint
 from mmseg.registry import MODELS
 from scipy.special import log_softmax, softmax
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate
 
 from mmsn.errors import UserError
-from mmsn.models import stitched_backbone
+from mmsn.models import segmentor_macs, step_macs, stitched_backbone, training_macs
 from mmsn.models.label_assisted.labels import CODE_SCALE, fixed_labels, noised_labels
 from mmsn.models.label_assisted.segmentors import recorded_logits, the_only
+from mmsn.models.tracing import MacCounter
 from tests.models.dense_models import DEPTH_MODEL, SIZE, sample
 from tests.tiny import tiny_anchor, tiny_backbone, tiny_head, tiny_segmentor
 
@@ -182,6 +184,44 @@ def test_wrong_teachers_are_refused(tmp_path):
     save_checkpoint(dict(state_dict=build(ALONE).state_dict()), file)
     with pytest.raises(UserError, match=r"label_stems\.0\.weight"):
         student(module=ALONE, checkpoint=file).init_weights()
+
+
+# One channel of labels: 2 x 2 patches of 16 x 16 pixels, to 16 and 24 channels.
+STEMS = {16: 4 * 256 * 16, 24: 4 * 256 * 24}
+
+
+def test_a_teachers_step_is_two_passes_with_labels():
+    teacher = make_teacher(STITCHED)
+    forward = training_macs(build(STITCHED), (SIZE, SIZE))
+    space = stitched_backbone(teacher).space
+    assert {s.segments[0].anchor for s in space} == {0, 1}
+    widths = {s.id: (16, 24)[s.segments[0].anchor] for s in space}
+    assert step_macs(teacher, (SIZE, SIZE)) == {
+        i: 6 * (macs + STEMS[widths[i]]) for i, macs in forward.items()
+    }
+    # as the operators of a step are counted while it runs
+    data = [sample(labels=torch.zeros(1, SIZE, SIZE, dtype=torch.long))]
+    stitched_backbone(teacher).set_stitch(1)
+    with MacCounter() as counter, sdpa_kernel(SDPBackend.MATH):  # which the counter knows
+        teacher.loss(torch.randn(1, 3, SIZE, SIZE), data)
+    resizing = 4 * SIZE**2 * CLASSES  # of logits to labels, which all counts leave out
+    assert counter.macs == 2 * (forward[1] + STEMS[24] + resizing)
+
+
+def test_a_students_step_has_the_teachers_forward_pass():
+    spec = dict(module=ALONE, checkpoint="not needed.pth")
+    student = build(dict(type="mmsn.LabelAssistedStudent", module=STITCHED, teacher=spec))
+    forward = training_macs(build(STITCHED), (SIZE, SIZE))
+    (of_teacher,) = segmentor_macs(build(ALONE), (SIZE, SIZE)).values()
+    assert step_macs(student, (SIZE, SIZE)) == {
+        i: 3 * macs + of_teacher + STEMS[24] for i, macs in forward.items()
+    }
+    other = dict(module=RESNET, checkpoint="not needed.pth")
+    student = build(dict(type="mmsn.LabelAssistedStudent", module=STITCHED, teacher=other))
+    found = step_macs(student, (SIZE, SIZE))
+    with MacCounter() as counter:
+        make_teacher(RESNET).eval()._forward(torch.randn(1, 4, SIZE, SIZE))
+    assert found == {i: 3 * macs + counter.macs for i, macs in forward.items()}
 
 
 @pytest.mark.parametrize("kind", ["FCNHead", "Nothing", None])
