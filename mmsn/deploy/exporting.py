@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -281,13 +282,20 @@ def open_exported(path: str | Path) -> Exported:
         return _open_onnx(path) if is_onnx else _open_pt2(path)
     except Exception as error:  # whatever bytes a file holds, the reason names the file
         raise UserError(
-            f"{str(path)!r} is not a file that tools/export.py wrote ({type(error).__name__})"
+            f"{str(path)!r} is not a file that tools/export.py wrote, or is damaged "
+            f"({type(error).__name__}): export or copy it again"
         ) from error
 
 
 def _open_pt2(path: Path) -> Exported:
     inside = {SPEC_FILE: ""}
-    program = torch.export.load(path, extra_files=inside)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it logs the traceback of a damaged file, then raises
+    try:
+        program = torch.export.load(path, extra_files=inside)
+    finally:
+        logger.setLevel(level)
     return Exported(program.module(), json.loads(inside[SPEC_FILE] or "{}"))
 
 
