@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,6 +33,7 @@ from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
+from mmsn.deploy.menu import StitchMenu
 from mmsn.deploy.quantization import quantize
 from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
@@ -179,6 +180,9 @@ def export(
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
     spec = InferenceSpec.of(model).for_file(image_size)
+    if spec.stitch is not None:
+        menu = StitchMenu(model)
+        spec = replace(spec, macs=menu.macs[spec.stitch], params=menu.params[spec.stitch])
     # Two images: torch.export takes a batch of one for a constant. Sides that differ, for the same
     # reason, and that are not powers of two.
     images = torch.randn(2, 3, *(image_size or (80, 112)))
