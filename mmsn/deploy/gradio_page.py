@@ -83,7 +83,7 @@ def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 percent = gr.Slider(
-                    lowest,
+                    min(lowest, 99),  # a slider needs two ends, also one that is not seen
                     100,
                     value=100,
                     step=1,
