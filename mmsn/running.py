@@ -12,10 +12,12 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmsn.checks import examine, warn
 from mmsn.errors import MissingFile
+from mmsn.models.opening import without_advice_on_losses
 
 # How messages begin, apart from white space, that fill screens before the first iteration.
 LONG = (
@@ -52,8 +54,8 @@ class QuietRunner(Runner):
     """mmengine's Runner with a short console, and with one line for a missing dataset.
 
     Modifications of ``Runner``: environment, config, list of hooks, options of parameters and
-    warnings without a remedy go to the log file alone; a folder that a dataset does not find is a
-    ``UserError``.
+    warnings without a remedy go to the log file alone, and mmseg's advice on losses nowhere; a
+    folder that a dataset does not find is a ``UserError``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -69,6 +71,11 @@ class QuietRunner(Runner):
         """Is this a message for the console?"""
         message = record.getMessage().lstrip()
         return not message.startswith(LONG) and not any(part in message for part in POINTLESS)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """The usual model."""
+        with without_advice_on_losses():
+            return super().build_model(model)
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:

@@ -3,9 +3,13 @@
 import logging
 
 import pytest
+from mmengine.config import Config
+from mmseg.models.losses import CrossEntropyLoss
 
 from mmsn.errors import MissingFile
+from mmsn.models import build
 from mmsn.running import QuietRunner, make_runner
+from tests.deploy.tiny import tiny_config
 
 
 def record(message):
@@ -52,8 +56,17 @@ def test_a_missing_folder_of_a_dataset_is_one_line(tmp_path):
         QuietRunner.build_dataloader(loader)
 
 
+def test_building_a_model_repeats_no_advice_on_losses(recwarn):
+    """The published recipes average over ignored pixels, too."""
+    build(tiny_config())  # also sets the scope in which a Runner builds
+    model = QuietRunner.__new__(QuietRunner).build_model(tiny_config().model)
+    assert model.decode_head.loss_decode.avg_non_ignore is False
+    assert not [w for w in recwarn if "avg_non_ignore" in str(w.message)]
+    CrossEntropyLoss()
+    assert [w for w in recwarn if "avg_non_ignore" in str(w.message)]  # mmseg has not changed it
+
+
 def test_the_class_of_the_config_is_taken():
-    from mmengine.config import Config
     from mmengine.registry import RUNNERS
 
     @RUNNERS.register_module()

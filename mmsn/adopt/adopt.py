@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,10 +167,7 @@ def _transforms(config: Config, kind: str) -> Iterator[Any]:
 def _try(config: Config, crop: tuple[int, int]) -> None:
     """Build the result without memory for weights, and run neck and heads on shapes."""
     try:
-        with warnings.catch_warnings():
-            # mmseg's advice about its own losses; training repeats it
-            warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False")
-            trace_head(build(config, "meta"), crop)
+        trace_head(build(config, "meta"), crop)
     except UserError:
         raise
     except Exception as error:  # heads and necks may raise any exception

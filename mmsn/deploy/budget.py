@@ -66,7 +66,8 @@ class Budget:
         """Is the budget one that these costs of all stitches, in units of ``limit``, allow?
 
         A budget above the most expensive stitch is allowed, because a server that moves to faster
-        hardware should keep running: everything fits.
+        hardware should keep running: everything fits. So a model of one stitch, which has one
+        cost, meets every budget from that cost on.
 
         Returns:
             What there is to say about it: that it is above the most expensive stitch, or nothing.
@@ -77,7 +78,14 @@ class Budget:
         low, high = min(costs), max(costs)
         unit, scale = UNITS[self.kind]
         ends = _round(low / scale, math.ceil), _round(high / scale, math.floor)
-        if float(ends[0]) > float(ends[1]):  # there is one cost, and four digits are too few
+        if len(costs) == 1:
+            if self.limit < low:
+                raise BudgetError(
+                    f"budget {self} is below the only stitch, which costs {ends[0]}{unit}: give "
+                    f"{ends[0]}{unit} or more"
+                )
+            return f"above the only stitch, {ends[0]}{unit}" if self.limit > high else ""
+        if float(ends[0]) > float(ends[1]):  # costs are equal, and four digits are too few
             ends = f"{low / scale!r}", f"{high / scale!r}"
         if self.limit < low:
             raise BudgetError(

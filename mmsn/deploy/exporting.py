@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,6 +33,7 @@ from mmseg.models.utils import Upsample
 from torch import Tensor, nn
 
 from mmsn.deploy.inference_spec import InferenceSpec
+from mmsn.deploy.menu import StitchMenu
 from mmsn.deploy.quantization import quantize
 from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
@@ -178,6 +180,9 @@ def export(
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
     network = Logits(model, image_size, dtype)
     spec = InferenceSpec.of(model).for_file(image_size)
+    if spec.stitch is not None:
+        menu = StitchMenu(model)
+        spec = replace(spec, macs=menu.macs[spec.stitch], params=menu.params[spec.stitch])
     # Two images: torch.export takes a batch of one for a constant. Sides that differ, for the same
     # reason, and that are not powers of two.
     images = torch.randn(2, 3, *(image_size or (80, 112)))
@@ -281,13 +286,20 @@ def open_exported(path: str | Path) -> Exported:
         return _open_onnx(path) if is_onnx else _open_pt2(path)
     except Exception as error:  # whatever bytes a file holds, the reason names the file
         raise UserError(
-            f"{str(path)!r} is not a file that tools/export.py wrote ({type(error).__name__})"
+            f"{str(path)!r} is not a file that tools/export.py wrote, or is damaged "
+            f"({type(error).__name__}): export or copy it again"
         ) from error
 
 
 def _open_pt2(path: Path) -> Exported:
     inside = {SPEC_FILE: ""}
-    program = torch.export.load(path, extra_files=inside)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it logs the traceback of a damaged file, then raises
+    try:
+        program = torch.export.load(path, extra_files=inside)
+    finally:
+        logger.setLevel(level)
     return Exported(program.module(), json.loads(inside[SPEC_FILE] or "{}"))
 
 

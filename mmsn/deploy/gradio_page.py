@@ -40,7 +40,8 @@ def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
     """The page for a model of ``open_segmentor``; a report adds its curve with the chosen point."""
     predictor = Predictor.of(model, report)
     menu = predictor.menu
-    assert menu is not None  # a model without stitches has no slider
+    if menu is None:
+        raise UserError("the model has no stitches to choose from: give the supernet's config")
     scored = [i for i in menu.macs if not menu.scores or i in menu.scores]
     most = max(menu.macs.values())
     lowest = math.ceil(100 * min(menu.macs[i] for i in scored) / most)
@@ -82,10 +83,11 @@ def build_page(model: Any, report: ParetoReport | None = None) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 percent = gr.Slider(
-                    lowest,
+                    min(lowest, 99),  # a slider needs two ends, also one that is not seen
                     100,
                     value=100,
                     step=1,
+                    visible=lowest < 100,  # one stitch leaves nothing to choose
                     label=f"budget: percent of {most / 1e9:.4g} GFLOPs (multiply-accumulates)",
                 )
                 text = gr.Markdown(elem_id="chosen")

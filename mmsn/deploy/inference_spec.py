@@ -25,7 +25,7 @@ from mmsn.models.multi_task import MultiTaskSegmentor
 # What a test pipeline may hold beside Resize: none of it changes the pixels.
 _NEUTRAL = ("Load", "Pack")
 _RESIZE_OPTIONS = {"type", "scale", "keep_ratio", "interpolation", "backend", "_scope_"}
-FORMAT = 1  # of the JSON; increased when readers of the old one would fail
+FORMAT = 2  # of the JSON; increased when readers of the old one would fail
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,9 @@ class InferenceSpec:
         palette: one RGB color per class, or None.
         stitch: id of the stitch, in a file of one stitch.
         image_size: (height, width) of the only images that a file takes; None where any will do.
+        macs: of that stitch, for one image of the training crop's size, by which budgets are
+            checked; None where ``export`` did not count them.
+        params: of that stitch; likewise.
     """
 
     mean: tuple[float, ...]
@@ -74,6 +77,8 @@ class InferenceSpec:
     palette: tuple[tuple[int, ...], ...] | None = None
     stitch: int | None = None
     image_size: tuple[int, int] | None = None
+    macs: int | None = None
+    params: int | None = None
 
     @classmethod
     def of(cls, model: Any) -> InferenceSpec:

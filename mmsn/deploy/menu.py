@@ -11,7 +11,7 @@ changes is seen by the calling thread alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -162,22 +162,7 @@ class StitchMenu:
         Raises:
             BudgetError: a budget in ms without a latency table.
         """
-        match budget.kind:
-            case "macs":
-                return dict(self.macs)
-            case "percent":
-                most = max(self.macs.values())
-                return {i: 100 * macs / most for i, macs in self.macs.items()}
-            case "params":
-                return dict(self.params)
-            case "latency" if self.latency_ms:
-                return self.latency_ms
-            case "latency":
-                raise BudgetError(
-                    f"budget {budget} needs a latency table of this device: measure one with "
-                    "tools/costs.py CONFIG --latency-table TABLE.json"
-                )
-        raise BudgetError(f"budget {budget} names a stitch, which has no unit")
+        return _costs(budget, self.macs, self.params, self.latency_ms)
 
     def select(self, budget: str | int | Budget) -> Selection:
         """The best stitch within a budget; nothing is switched.
@@ -251,6 +236,51 @@ class StitchMenu:
             if not best or self._better(i)[0] > self._better(best[-1])[0]:
                 best.append(i)
         return {i: timed[i] for i in best}
+
+
+def _costs(
+    budget: Budget,
+    macs: Mapping[int, int],
+    params: Mapping[int, int],
+    latency_ms: Mapping[int, float],
+) -> dict[int, float]:
+    """What each stitch costs in the unit of a budget; see ``StitchMenu.costs``."""
+    match budget.kind:
+        case "macs":
+            return dict(macs)
+        case "percent":
+            most = max(macs.values())
+            return {i: 100 * count / most for i, count in macs.items()}
+        case "params":
+            return dict(params)
+        case "latency" if latency_ms:
+            return dict(latency_ms)
+        case "latency":
+            raise BudgetError(
+                f"budget {budget} needs a latency table of this device: measure one with "
+                "tools/costs.py CONFIG --latency-table TABLE.json"
+            )
+    raise BudgetError(f"budget {budget} names a stitch, which has no unit")
+
+
+def check_budget(budget: str | int | Budget, stitch: int, macs: int, params: int) -> None:
+    """Does a model of one stitch that is not in memory, such as an exported file, meet a budget?
+
+    Args:
+        budget: as ``StitchMenu.select`` takes it.
+        stitch: id of the only stitch.
+        macs: its multiply-accumulates for one image of the training crop's size.
+        params: its parameters.
+
+    Raises:
+        BudgetError: a budget below its cost, or one in ms, because a file has no latency table.
+        UserError: the id of another stitch.
+    """
+    budget = parse_budget(budget)
+    if budget.kind != "id":
+        budget.check(_costs(budget, {stitch: macs}, {stitch: params}, {}).values())
+    elif budget.amount != stitch:
+        raise UserError(f"{budget} is not in this file: it holds {stitch}")
 
 
 def select(

@@ -1,11 +1,9 @@
 """Labels of an image from an exported model, with NumPy, Pillow and ONNX Runtime alone.
 
-python predict.py model.onnx street.jpg --out labels.png
-"""
+python predict.py model.onnx street.jpg --out labels.png"""
 
 import argparse
 import json
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -40,7 +38,7 @@ class Predictor:
         facts = self.session.get_modelmeta().custom_metadata_map
         self.spec = {name: json.loads(text) for name, text in facts.items()}
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:
         """`image` is (H, W, 3) uint8 in RGB, or a PIL image."""
         spec, image = self.spec, np.asarray(image)
         full = height, width = image.shape[:2]
@@ -70,19 +68,18 @@ class Predictor:
     def windows(self, pixels: np.ndarray) -> np.ndarray:
         """(3, H, W) to (C, H, W) channels: one pass, or the mean over sliding windows."""
         size, fixed = pixels.shape[1:], self.spec["image_size"]
-        crop, stride = self.spec["crop_size"] or size, self.spec["stride"] or size
-        axes = zip(size, crop, stride, strict=True)
-        ends = [[min(i * s + c, n) for i in range(max(-((c - n) // s), 0) + 1)] for n, c, s in axes]
-        channels = self.session.get_outputs()[0].shape[1]
-        total, count = np.zeros((channels, *size), np.float32), np.zeros(size, np.float32)
-        for y, x in ((y, x) for y in ends[0] for x in ends[1]):
+        crop = self.spec["crop_size"] or size
+        axes = zip(size, crop, self.spec["stride"] or size, strict=True)
+        y_ends, x_ends = ([min(e, n) for e in range(c, max(n, c) + s, s)] for n, c, s in axes)
+        sums = np.zeros((self.session.get_outputs()[0].shape[1] + 1, *size), np.float32)
+        for y, x in ((y, x) for y in y_ends for x in x_ends):
             area = (slice(None), slice(max(y - crop[0], 0), y), slice(max(x - crop[1], 0), x))
             window = np.ascontiguousarray(pixels[area])[None]
             if fixed and list(window.shape[2:]) != fixed:
                 raise SystemExit(f"error: the model takes {fixed}, not a {window.shape[2:]} window")
-            total[area] += self.session.run(None, {"input": window})[0][0]
-            count[area[1:]] += 1
-        return total / count
+            sums[:-1][area] += self.session.run(None, {"input": window})[0][0]
+            sums[-1:][area] += 1
+        return sums[:-1] / sums[-1]
 
 
 if __name__ == "__main__":
@@ -90,7 +87,10 @@ if __name__ == "__main__":
     parser.add_argument("files", nargs=2, metavar="FILE", help="the model, then the image")
     parser.add_argument("--out", default="labels.png", help="default: labels.png; depth in mm")
     args = parser.parse_args()
-    predictor = Predictor(args.files[0])
+    try:
+        predictor = Predictor(args.files[0])
+    except Exception as error:  # ONNX Runtime has a class for each fault
+        parser.exit(2, f"error: {' '.join(str(error).split())} Export or copy it again.\n")
     found = predictor(ImageOps.exif_transpose(Image.open(args.files[1])).convert("RGB"))
     found = (1000 * found).round() if found.dtype == np.float32 else found
     picture = Image.fromarray(found.astype(np.uint16 if found.max() > 255 else np.uint8))

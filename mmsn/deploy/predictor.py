@@ -30,7 +30,7 @@ from mmsn.deploy.budget import Budget
 from mmsn.deploy.exporting import SUFFIXES, open_exported
 from mmsn.deploy.extraction import CONFIG, PLAIN_WEIGHTS, WEIGHTS
 from mmsn.deploy.inference_spec import InferenceSpec
-from mmsn.deploy.menu import Selection, StitchMenu
+from mmsn.deploy.menu import Selection, StitchMenu, check_budget
 from mmsn.errors import MissingFile, UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.evaluation.latency import LatencyTable
@@ -147,7 +147,7 @@ class Predictor:
             budget: as ``StitchMenu.select`` takes it; by default the stitch that is set.
 
         Raises:
-            UserError: not an image, or a budget for a model of one stitch.
+            UserError: not an image, or a budget that no stitch meets.
         """
         found = self.predict(image, budget)
         result = found.depth if found.labels is None else found.labels
@@ -181,15 +181,23 @@ class Predictor:
 
     @contextmanager
     def use(self, budget: str | int | Budget | None) -> Iterator[Selection | None]:
-        """Run the best stitch within a budget inside a ``with`` block; None changes nothing."""
+        """Run the best stitch within a budget inside a ``with`` block; None changes nothing.
+
+        An exported file has one stitch, which meets every budget that is not below its cost.
+        """
         if budget is None:
             yield None
             return
         if self.menu is None:
-            raise UserError(
-                f"budget {budget} is given, but this model holds one stitch: leave it out, or load "
-                "the config and the checkpoint of the supernet"
-            )
+            spec = self.spec
+            if spec.stitch is None or spec.macs is None or spec.params is None:
+                raise UserError(
+                    f"budget {budget} is given, but the cost of this model is not known: leave it "
+                    "out, or load the config and the checkpoint of the supernet"
+                )
+            check_budget(budget, spec.stitch, spec.macs, spec.params)
+            yield None
+            return
         with self.menu.use(budget) as selection:
             yield selection
 

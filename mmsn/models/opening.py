@@ -10,7 +10,9 @@ call mmseg's ``init_model``, which is not strict; mmsn does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +88,24 @@ def build(config: Config, device: str | torch.device = "cpu") -> Any:
         raise UserError(f"config {name!r} has no model with a backbone: give that of a segmentor")
     init_default_scope(config.get("default_scope", "mmseg"))
     if torch.device(device).type == "meta":
-        with torch.device("meta"), _NumbersOnCpu():
+        with torch.device("meta"), _NumbersOnCpu(), without_advice_on_losses():
             return revert_sync_batchnorm(MODELS.build(config.model)).eval()
+    with without_advice_on_losses():
+        model = revert_sync_batchnorm(MODELS.build(config.model)).eval()
     # Not made on the device directly: what fits only there in part would fail halfway.
-    return revert_sync_batchnorm(MODELS.build(config.model)).eval().to(device)
+    return model.to(device)
+
+
+@contextmanager
+def without_advice_on_losses() -> Iterator[None]:
+    """Build a segmentor without mmseg's advice to set ``avg_non_ignore=True``, once for each loss.
+
+    The published recipes of mmseg and SN-Netv2 leave it False, which averages over ignored pixels,
+    too. Another value would change the balance of losses, and so published numbers.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False")
+        yield
 
 
 class _NumbersOnCpu(TorchFunctionMode):

@@ -1,5 +1,7 @@
 """Budgets as text."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +72,30 @@ def test_any_text_is_a_positive_budget_or_refused(text):
     assert any(unit.lower() in text.lower() for unit, _ in UNITS.values())
 
 
-@given(st.lists(st.integers(1_000, 10**12), min_size=1), kinds)
+@given(st.integers(1_000, 10**12), kinds)
+def test_what_an_error_says_that_the_only_stitch_costs_is_allowed_itself(cost, kind):
+    unit, scale = UNITS[kind]
+    with pytest.raises(UserError, match="below the only stitch") as caught:
+        Budget(kind, cost / scale / 2).check([cost])
+    said, given_ = re.findall(r"[0-9.e+-]+(?:G|%|ms|Mparams)", str(caught.value))[1:]
+    assert said == given_
+    assert said.endswith(unit)
+    assert parse_budget(said).limit >= cost
+    assert parse_budget(said).limit <= 1.001 * cost + 1
+
+
+def test_the_only_stitch_meets_every_budget_from_its_cost_on():
+    assert Budget("macs", 2).check([2 * 10**9]) == ""
+    assert Budget("percent", 100).check([100.0]) == ""
+    assert Budget("macs", 3).check([2 * 10**9]) == "above the only stitch, 2G"
+    with pytest.raises(UserError) as caught:
+        Budget("macs", 1.9).check([2 * 10**9])
+    assert str(caught.value) == (
+        "budget 1.9G is below the only stitch, which costs 2G: give 2G or more"
+    )
+
+
+@given(st.lists(st.integers(1_000, 10**12), min_size=2), kinds)
 def test_the_range_that_an_error_names_is_allowed_itself(costs, kind):
     unit, scale = UNITS[kind]
     with pytest.raises(UserError, match="below the cheapest") as caught:

@@ -7,12 +7,32 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from torch import nn
 
+from mmsn.deploy import extract
+from mmsn.errors import UserError
+from mmsn.models.opening import with_weights
 from tests.deploy.tiny import tiny_model, tiny_report
 
 gr = pytest.importorskip("gradio", reason="needs mmsn[demo]")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def sliders(page):
+    return [block for block in page.blocks.values() if isinstance(block, gr.Slider)]
+
+
+def test_one_stitch_leaves_nothing_to_choose():
+    from mmsn.deploy.gradio_page import build_page
+
+    whole = tiny_model()
+    one = with_weights(*extract(whole.cfg, whole.state_dict(), [6]), whole.dataset_meta)
+    assert [slider.visible for slider in sliders(build_page(whole))] == [True]
+    assert [slider.visible for slider in sliders(build_page(one))] == [False]
+    one.backbone = nn.Identity()
+    with pytest.raises(UserError, match="has no stitches to choose from"):
+        build_page(one)
 
 
 @pytest.fixture

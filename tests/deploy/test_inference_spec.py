@@ -56,7 +56,7 @@ def test_windows_of_a_file_have_its_size_and_the_same_overlap():
 def test_what_is_written_is_read():
     texts = SPEC.to_metadata()
     assert InferenceSpec.from_metadata(texts, "x.onnx") == SPEC
-    for broken in ({"mmsn": "2"}, {"mean": "[1"}):
+    for broken in ({"mmsn": "1"}, {"mean": "[1"}):
         with pytest.raises(UserError, match=r"'x\.onnx' does not say how images are prepared"):
             InferenceSpec.from_metadata(texts | broken, "x.onnx")
     with pytest.raises(UserError, match=r"KeyError\('stride'\).*export it again"):

@@ -60,6 +60,23 @@ def test_the_script_says_what_it_takes(words, code, line):
     assert line in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"hello", "Protobuf parsing failed"), (b"", "No graph was found"), (None, "doesn't exist")],
+)
+def test_a_model_that_cannot_be_opened_is_one_line(content, reason, tmp_path):
+    if content is not None:
+        (tmp_path / "m.onnx").write_bytes(content)
+    command = [sys.executable, onnx_predict.__file__, str(tmp_path / "m.onnx"), "street.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert reason in line
+    assert str(tmp_path / "m.onnx") in line
+    assert line.endswith("Export or copy it again.")
+
+
 def predictor(spec):
     """One whose network doubles the first channel, and the shapes that it was given."""
     seen = []

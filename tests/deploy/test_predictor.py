@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmseg.apis import inference_model, init_model
 from PIL import Image
 
-from mmsn.deploy import InferenceSpec, Predictor, export, extract, save
+from mmsn.deploy import Budget, InferenceSpec, Predictor, StitchMenu, export, extract, save
 from mmsn.deploy.exporting import check_request
 from mmsn.deploy.predictor import read_image
 from mmsn.errors import MissingFile, UserError
@@ -151,8 +151,36 @@ def test_a_file_says_which_images_it_takes(files):
     assert predictor(picture(32, 32)).shape == (32, 32)
     with pytest.raises(UserError, match=r"image of 40x32 gives a window of 40x32 at test scale, "):
         predictor(picture(40, 32))
-    with pytest.raises(UserError, match="budget 60% is given, but this model holds one stitch"):
-        predictor(picture(32, 32), "60%")
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_a_model_of_one_stitch_meets_each_budget_from_its_cost_on(form, files):
+    model, (folder, path) = files(suffixes=(".pt2",))
+    predictor, image = Predictor.load(folder if form == "folder" else path), picture(32, 32)
+    menu, expected = StitchMenu(model), predictor(image)
+    cost, params = Budget("macs", menu.macs[6] / 1e9), Budget("params", menu.params[6] / 1e6)
+    for budget in (cost, params, "100%", "9000G", "9000Mparams", 6):
+        assert np.array_equal(predictor(image, budget), expected)
+    for budget, text in (
+        (
+            Budget("macs", cost.amount * 0.99),
+            r"\dG is below the only stitch, which costs [\d.]+G: ",
+        ),
+        ("60%", "60% is below the only stitch, which costs 100%: give 100% or more"),
+        ("0.0001Mparams", "Mparams is below the only stitch, which costs "),
+        ("25ms", "25ms needs a latency table"),
+        (0, "stitch 0 is not in this (subset|file): it holds 6"),
+    ):
+        with pytest.raises(UserError, match=text) as caught:
+            predictor(image, budget)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_whose_cost_is_unknown_refuses_budgets():
+    """Such as an anchor that was extracted for mmseg alone."""
+    spec = InferenceSpec.of(model_for())
+    with pytest.raises(UserError, match="budget 60% is given, but the cost of this model is not"):
+        Predictor(lambda x: x, spec)(picture(32, 32), "60%")
 
 
 def test_a_spec_survives_its_file():
