@@ -35,6 +35,7 @@ from mmsn.deploy.inference_spec import InferenceSpec
 from mmsn.deploy.quantization import quantize
 from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
+from mmsn.loaders import weights_only
 from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -287,7 +288,10 @@ def open_exported(path: str | Path) -> Exported:
 
 def _open_pt2(path: Path) -> Exported:
     inside = {SPEC_FILE: ""}
-    program = torch.export.load(path, extra_files=inside)
+    # torch falls back to running pickled code. It also evaluates expressions of the graph, which
+    # nothing here prevents: docs/extract.md says whose files to open.
+    with weights_only():
+        program = torch.export.load(path, extra_files=inside)
     return Exported(program.module(), json.loads(inside[SPEC_FILE] or "{}"))
 
 

@@ -1,6 +1,9 @@
 """Exported files: the segmentor's logits at any batch, in about as many bytes as its weights."""
 
+import io
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -188,6 +191,29 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
     with pytest.raises(UserError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
         open_exported("model.onnx")
+
+
+def test_pickled_code_in_a_pt2_is_refused_and_not_run(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code was run"),)
+
+    inputs = (torch.ones(1, 2),)
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), inputs), tmp_path / "model.pt2")
+    assert open_exported(tmp_path / "model.pt2")(*inputs).shape == (1, 2)
+    hostile = io.BytesIO()
+    torch.save((((*inputs, Runs()),), {}), hostile)
+    with (
+        zipfile.ZipFile(tmp_path / "model.pt2") as source,
+        zipfile.ZipFile(tmp_path / "hostile.pt2", "w") as target,
+    ):
+        pickles = [name for name in source.namelist() if name.endswith(".pt")]
+        assert pickles
+        for name in source.namelist():
+            target.writestr(name, hostile.getvalue() if name in pickles else source.read(name))
+    with pytest.raises(UserError, match=r"hostile\.pt2' is not .* wrote \(UnpicklingError\)"):
+        open_exported(tmp_path / "hostile.pt2")
+    assert not (tmp_path / "code was run").exists()
 
 
 def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path):
