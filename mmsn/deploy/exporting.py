@@ -216,9 +216,11 @@ def export(
 @contextmanager
 def _said_of_head(model: Any, image_size: tuple[int, int] | None) -> Iterator[None]:
     """Where sizes are free, a failure to trace or translate is reported as a limit of the head."""
+    # PyTorch 2.4 fails an assertion while it words the reason.
+    refusals = (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError, AssertionError)
     try:
         yield
-    except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+    except refusals as error:
         if image_size is not None:
             raise
         raise UserError(
