@@ -59,10 +59,10 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def weights_only() -> Iterator[None]:
     """Make every ``torch.load`` in the block refuse code, even with ``weights_only=False``.
 
-    Downloads go through functions of torch and mmengine that ask for ``weights_only=False``.
+    For functions of torch and mmengine that ask for ``weights_only=False``, as those for downloads.
     """
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
     before = {name: os.environ.pop(name, None) for name in names}
@@ -80,7 +80,7 @@ def _guarded(loader: Callable[..., Any]) -> Callable[..., Any]:
         if trusts_checkpoints():
             return loader(filename, *args, **kwargs)
         try:
-            with _weights_only():
+            with weights_only():
                 return loader(filename, *args, **kwargs)
         except pickle.UnpicklingError as error:
             raise UserError(

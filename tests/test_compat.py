@@ -13,6 +13,7 @@ import pytest
 import torch
 import torchvision.ops
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import _load_checkpoint as load_checkpoint
 
 from mmsn import compat, stack
@@ -126,6 +127,17 @@ def test_mmengine_checkpoints_load_with_weights_only(tmp_path: Path) -> None:
     assert loaded["hub"]["train/loss"].mean() == pytest.approx(7 / 3)
     assert {code: loaded["hub"][code] for code in scalars} == scalars
     assert torch.equal(loaded["weight"], torch.ones(2))
+
+
+def test_preparing_replaces_the_loaders_of_mmengine(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict.fromkeys(CheckpointLoader._schemes, print)  # as if nothing had been replaced
+    monkeypatch.setattr(CheckpointLoader, "_schemes", known)
+    monkeypatch.delitem(sys.modules, "mmsn.loaders")
+    compat.prepare()
+    now = CheckpointLoader._schemes
+    assert now[""].__module__ == "mmsn.loaders"
+    assert now.keys() >= known.keys()
+    assert print not in now.values()
 
 
 def test_an_older_torch_knows_objects_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
 from mmsn.engine.chunks import ChunkStore
+from mmsn.engine.hooks.checkpoint_hook import WholeFileBackend
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport
 from mmsn.files import whole_file, write_bytes, write_text
@@ -54,13 +56,41 @@ def test_others_may_read_as_the_umask_says(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_only_synced_files_wait_for_the_disk(tmp_path, monkeypatch, sync):
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
-    write_bytes(tmp_path / "a", b"four", sync)
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """What reaches the disk, in its order: contents, names and folders."""
+    done, replace = [], Path.replace
+
+    def fsync(handle):
+        found = os.fstat(handle)
+        done.append("folder" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} bytes")
+
+    def rename(self, target):
+        done.append(f"name {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    return done
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are synced on POSIX")
+def test_content_reaches_the_disk_before_its_name_and_the_name_before_the_end(tmp_path, steps):
+    WholeFileBackend().put(b"four", str(tmp_path / "a"))  # as checkpoints are saved
+    write_text(tmp_path / "b", "five!")  # as last_checkpoint is
+    with whole_file(tmp_path / "c") as part:
+        part.write_bytes(b"six...")
+    assert steps == [
+        *("4 bytes", "name a", "folder"),
+        *("5 bytes", "name b", "folder"),
+        *("6 bytes", "name c", "folder"),
+    ]
+
+
+def test_files_that_can_be_made_again_need_not_wait_for_the_disk(tmp_path, steps):
+    write_bytes(tmp_path / "a", b"four", sync=False)
     assert (tmp_path / "a").read_bytes() == b"four"
-    assert (synced[:1] == [4]) is sync
+    assert steps == ["name a"]
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from mmsn.deploy.menu import StitchMenu
 from mmsn.deploy.quantization import quantize
 from mmsn.errors import MissingFile, UserError
 from mmsn.files import whole_file
+from mmsn.loaders import weights_only
 from mmsn.models.timm_vits import fix_input_size
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -220,9 +221,11 @@ def export(
 @contextmanager
 def _said_of_head(model: Any, image_size: tuple[int, int] | None) -> Iterator[None]:
     """Where sizes are free, a failure to trace or translate is reported as a limit of the head."""
+    # PyTorch 2.4 fails an assertion while it words the reason.
+    refusals = (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError, AssertionError)
     try:
         yield
-    except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+    except refusals as error:
         if image_size is not None:
             raise
         raise UserError(
@@ -297,7 +300,10 @@ def _open_pt2(path: Path) -> Exported:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it logs the traceback of a damaged file, then raises
     try:
-        program = torch.export.load(path, extra_files=inside)
+        # torch falls back to running pickled code. It also evaluates expressions of the graph,
+        # which nothing here prevents: docs/extract.md says whose files to open.
+        with weights_only():
+            program = torch.export.load(path, extra_files=inside)
     finally:
         logger.setLevel(level)
     return Exported(program.module(), json.loads(inside[SPEC_FILE] or "{}"))

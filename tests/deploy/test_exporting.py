@@ -1,10 +1,14 @@
 """Exported files: the segmentor's logits at any batch, in about as many bytes as its weights."""
 
+import io
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.version import Version
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
 from mmsn.deploy.exporting import FreePool, check_request, crop_size
@@ -100,6 +104,9 @@ def test_openvino_runs_the_file(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.5"), reason="PyTorch 2.4 needs one size for a .pt2"
+)
 def test_a_pt2_may_be_free_as_well(tmp_path):
     model, _ = one_stitch("setr-naive", 2)
     run = open_exported(export(model, tmp_path / "model.pt2", None))
@@ -108,13 +115,15 @@ def test_a_pt2_may_be_free_as_well(tmp_path):
         assert (run(image) - logits(model, image)).abs().max() <= 1e-4
 
 
-def test_a_head_that_needs_one_size_says_so(tmp_path, monkeypatch):
+GUARD = torch._dynamo.exc.UserError(torch._dynamo.exc.UserErrorType.CONSTRAINT_VIOLATION, "a guard")
+
+
+@pytest.mark.parametrize("refusal", [GUARD, AssertionError("side3 <= 5/2")], ids=["guard", "2.4"])
+def test_a_head_that_needs_one_size_says_so(tmp_path, monkeypatch, refusal):
     model, _ = one_stitch("setr-naive", 0)
 
     def refuse(*args, **kwargs):
-        raise torch._dynamo.exc.UserError(
-            torch._dynamo.exc.UserErrorType.CONSTRAINT_VIOLATION, "a guard"
-        )
+        raise refusal
 
     monkeypatch.setattr(torch.export, "export", refuse)
     message = "SETRUPHead or what is before it needs images of one size for this format: give"
@@ -188,6 +197,29 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr("mmsn.deploy.exporting.ONNX_PACKAGES", ("onnx_that_is_not_there",))
     with pytest.raises(UserError, match=r"needs onnx_that_is_not_there.*mmsn\[export\]"):
         open_exported("model.onnx")
+
+
+def test_pickled_code_in_a_pt2_is_refused_and_not_run(tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "code was run"),)
+
+    inputs = (torch.ones(1, 2),)
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), inputs), tmp_path / "model.pt2")
+    assert open_exported(tmp_path / "model.pt2")(*inputs).shape == (1, 2)
+    hostile = io.BytesIO()
+    torch.save((((*inputs, Runs()),), {}), hostile)
+    with (
+        zipfile.ZipFile(tmp_path / "model.pt2") as source,
+        zipfile.ZipFile(tmp_path / "hostile.pt2", "w") as target,
+    ):
+        pickles = [name for name in source.namelist() if name.endswith(".pt")]
+        assert pickles
+        for name in source.namelist():
+            target.writestr(name, hostile.getvalue() if name in pickles else source.read(name))
+    with pytest.raises(UserError, match=r"hostile\.pt2' is not .* damaged \(UnpicklingError\)"):
+        open_exported(tmp_path / "hostile.pt2")
+    assert not (tmp_path / "code was run").exists()
 
 
 def test_an_empty_image_and_a_file_of_another_kind_are_refused(setr, tmp_path, caplog, capfd):

@@ -1,5 +1,6 @@
 """What the loops of many stitches do once, what they share, and when they keep mmseg's way."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from mmseg.evaluation import IoUMetric
 from mmsn.engine import loops, pareto
 from mmsn.evaluation import ParetoReport
 from mmsn.evaluation.iou import BatchLabels
+from mmsn.evaluation.tables import class_table
 from mmsn.models.label_prediction import LabelStep
 from mmsn.registry import HOOKS, METRICS
 from mmsn.stitching.trie import Trie
+from tests.engine.reading import log_of
 
 
 @METRICS.register_module()
@@ -158,3 +161,16 @@ def test_logits_are_there_where_they_may_be_read(run, count, changes):
     runner = run(visualizer=dict(type="SegLocalVisualizer", name="logits"), **changes)
     assert runner.test()
     assert not steps
+
+
+def test_the_classes_of_a_few_stitches_share_one_table(run):
+    runner = run(**{"test_cfg.stitches": ["anchors"]})
+    runner.test()
+    report = ParetoReport.load(Path(runner.work_dir) / "pareto.json")
+    ious = {result.id: result.class_iou for result in report.stitches}
+    assert list(ious) == [0, 1]
+    for result in report.stitches:  # NaN: the class does not occur
+        seen = [iou for iou in result.class_iou if not math.isnan(iou)]
+        assert sum(seen) / len(seen) == pytest.approx(result.metrics["mIoU"], abs=0.01)
+    table = class_table(report.classes, ious)
+    assert log_of(runner).count(f"IoU of each class in percent\n{table}\n") == 1

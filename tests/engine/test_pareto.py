@@ -16,11 +16,13 @@ from mmengine.runner import Runner
 from mmseg.models.segmentors.base import BaseSegmentor
 from PIL import Image
 
+from mmsn.engine.chunks import ChunkStore, FolderLock
 from mmsn.errors import UserError
 from mmsn.evaluation import ParetoReport, frontier
 from mmsn.models import stitched_backbone
 from mmsn.registry import METRICS
 from tests.engine.processes import CONTEXT
+from tests.engine.reading import log_of
 
 
 def _test(path, delay, log):
@@ -62,8 +64,9 @@ def test_a_killed_run_continues_and_ends_with_the_same_numbers(config, checkpoin
         return process
 
     process = start("killed", 0.5)
-    partial, deadline = tmp_path / "killed" / "pareto.partial.json", time.time() + 60
-    while not partial.is_file() and time.time() < deadline:
+    partial = tmp_path / "killed" / "pareto.partial.json"
+    # No deadline: on a busy machine the imports alone take longer than a minute.
+    while not partial.is_file() and process.is_alive():
         time.sleep(0.02)
     process.kill()
     process.join()
@@ -152,6 +155,31 @@ def test_chunks_of_other_weights_are_not_used(run, checkpoint, tmp_path):
     assert resumed(run, first, None, **{"randomness.seed": 1})[0] == 3
 
 
+@pytest.mark.parametrize(("chunk", "numbers"), [(2, [0, 1]), (3, [0, 1]), (4, [0])])
+def test_a_chunk_has_as_many_images_as_asked_for_in_whole_batches(
+    run, checkpoint, monkeypatch, chunk, numbers
+):
+    saved, save = [], ChunkStore.save
+    monkeypatch.setattr(
+        ChunkStore,
+        "save",
+        lambda self, number, results: saved.append(number) or save(self, number, results),
+    )
+    run(load_from=checkpoint, **{"test_cfg.chunk": chunk, "test_cfg.stitches": [0]}).test()
+    assert saved == numbers  # of three images, two in a batch
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_evaluated(run, checkpoint):
+    pytest.importorskip("fcntl")
+    runner = run(load_from=checkpoint)
+    with (
+        FolderLock(Path(runner.work_dir)),
+        pytest.raises(UserError, match="in use by another benchmark"),
+    ):
+        runner.test()
+    assert not list(Path(runner.work_dir).glob("p*"))  # neither chunks nor a report
+
+
 def test_chunks_of_changed_labels_are_not_used(run, checkpoint, shapes, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(shapes, root)
@@ -159,7 +187,10 @@ def test_chunks_of_changed_labels_are_not_used(run, checkpoint, shapes, tmp_path
     first = interrupted(run, checkpoint, **data)
     label = sorted((root / "annotations/validation").iterdir())[0]
     Image.fromarray(255 - np.array(Image.open(label))).save(label)
-    assert resumed(run, first, checkpoint, **data)[0] == 3
+    images, second = resumed(run, first, checkpoint, **data)
+    assert images == 3
+    assert log_of(second).count("holds an unfinished benchmark of another checkpoint") == 1
+    assert not (Path(second.work_dir) / "partial").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no chunk", "cut"])
@@ -343,6 +374,10 @@ def test_the_report_of_an_earlier_run_is_kept(run, checkpoint):
     for _ in range(2):
         changes = {"test_cfg.stitches": [0]}
         run(load_from=checkpoint, work_dir=str(folder), **changes).test()
+    logged = "".join(path.read_text() for path in folder.rglob("*.log"))
+    for number in (1, 2):
+        line = f"The report of an earlier run is now {folder / f'pareto.{number}.json'}\n"
+        assert logged.count(line) == 1
     assert (folder / "pareto.1.json").read_bytes() == before
     assert len(ParetoReport.load(folder / "pareto.2.json").stitches) == 1
     assert len(ParetoReport.load(folder / "pareto.json").stitches) == 1

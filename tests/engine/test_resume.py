@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmsn.engine.resume import latest_checkpoint
+from mmsn.engine.resume import is_whole, latest_checkpoint
 from mmsn.errors import UserError
 from tests.engine.reading import damage
 
@@ -28,6 +28,8 @@ def lines(monkeypatch):
 @pytest.mark.parametrize("how", ["truncated", "zeros", "one bit", "empty", "missing"])
 def test_a_damaged_newest_checkpoint_gives_way_to_an_older_one(folder, lines, how):
     damage(folder / "iter_6.pth", how)
+    assert not is_whole(folder / "iter_6.pth")
+    assert is_whole(folder / "iter_4.pth") is True
     assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
     assert len(lines) == 1
     assert f"{folder}/iter_6.pth' is damaged" in lines[0]

@@ -511,7 +511,7 @@ PARSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "campaigns/mutate": [
-        ("", dict(mutants=100, seed=0, only="", limit=300)),
+        ("", dict(mutants=100, seed=0, only="", limit=5)),
         (
             "--mutants 5 --seed 1 --only space --limit 9",
             dict(mutants=5, seed=1, only="space", limit=9),

@@ -304,7 +304,7 @@ def _images(folder: Path) -> Iterator[tuple[str, Reader]]:
 
 
 def _extracted(folder: Path) -> Iterator[tuple[str, Reader]]:
-    """The folder of an extraction, and an ONNX file where its packages are installed."""
+    """The folder of an extraction, and exported files: ONNX where its packages are installed."""
     from importlib.util import find_spec
 
     from mmsn.deploy import InferenceSpec, export, extract, open_exported, open_stitch, save
@@ -323,20 +323,19 @@ def _extracted(folder: Path) -> Iterator[tuple[str, Reader]]:
     # These weights have a checksum, but in metadata that damage can rename.
     yield "extracted weights", Reader(weights_file, opened)
     yield "extracted config", Reader(config_file, lambda: len(read_config(config_file)) > 0)
-    if find_spec("onnx") is None or find_spec("onnxruntime") is None:
-        return
-    onnx = folder / "model.onnx"
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    export(open_stitch(config_file, weights_file), onnx, (32, 32))
-    logging.disable(level)
 
-    def ran() -> Any:
-        exported = open_exported(onnx)
-        spec = InferenceSpec.from_metadata(exported.metadata, str(onnx))
-        return spec.test_size(32, 32)
+    def sized(path: Path) -> Any:
+        exported = open_exported(path)
+        return InferenceSpec.from_metadata(exported.metadata, str(path)).test_size(32, 32)
 
-    yield "exported .onnx", Reader(onnx, ran, is_native=True)
+    has_onnx = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
+    for suffix in (".pt2", ".onnx") if has_onnx else (".pt2",):
+        path = folder / f"model{suffix}"
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        export(open_stitch(config_file, weights_file), path, (32, 32))
+        logging.disable(level)
+        yield f"exported {suffix}", Reader(path, lambda path=path: sized(path), is_native=True)
 
 
 def _segmentor() -> Config:

@@ -185,3 +185,4 @@ def test_an_overflow_is_left_to_the_loss_scaler(scaled, train, action):
 def test_unknown_options_are_refused(options):
     with pytest.raises(UserError, match=r"ignore|max_skips 0"):
         FiniteHook(**options)
+    assert FiniteHook("skip", max_skips=1).max_skips == 1
