@@ -62,7 +62,7 @@ class Family:
     Attributes:
         runs: reports by method and seed, methods in the order of tables.
         budgets: MACs from where every curve and the small anchor are affordable to the most
-            expensive network of all. None where there is no curve.
+            expensive anchor. None where there is no curve.
     """
 
     name: str
@@ -226,12 +226,15 @@ def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | N
     """Where all curves and the line are defined; ends are those of the curves and anchors.
 
     The small end of a stitched network may cost a little more than its anchor alone, because of
-    heads: the range then begins at the more expensive of both.
+    heads: the range then begins at the more expensive of both. Some stitches cost more than the
+    large anchor; they lie beyond the range.
     """
     curves = [r for method in runs if method not in ALONE for r in runs[method].values()]
     if not curves:
         return None
     small = list(runs.get("small", {}).values())
     low = max(frontier(report.stitches, metric)[0].macs for report in [*curves, *small])
-    high = max(s.macs for by_seed in runs.values() for r in by_seed.values() for s in r.stitches)
+    every = [s for by_seed in runs.values() for r in by_seed.values() for s in r.stitches]
+    anchors = [s for s in every if s.kind == "anchor"]
+    high = max(s.macs for s in anchors or every)  # reports of some stitches may lack the anchors
     return (low, high) if low < high else None

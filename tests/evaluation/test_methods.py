@@ -29,6 +29,16 @@ def test_all_curves_share_one_range(folder):
     assert family.line().values == pytest.approx((middle, middle + 1))
 
 
+def test_the_range_ends_at_the_large_anchor(folder):
+    """SN-Net has stitches that cost more, because of their stitching layer."""
+    curve = stitches((10, 11, 12, 13, 14))
+    beyond = curve[1].model_copy(update=dict(id=9, macs=7 * G, metrics=dict(mIoU=99.0)))
+    report(*curve, beyond, images=4).save(folder / "a_b_snnet_0.json")
+    (family,) = load_families(folder)
+    assert family.budgets == (2 * G, 6 * G)
+    assert family.mean_best("snnet").values == pytest.approx((11.5,))  # 10, 11, 12 and 13
+
+
 def test_the_best_of_each_budget_group(folder):
     (family,) = load_families(folder)
     groups = family.groups()
