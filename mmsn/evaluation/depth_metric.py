@@ -114,7 +114,10 @@ class DepthMetric(BaseMetric):
             self.results.append(self._score(prediction, truth.to(prediction.device), where))
 
     def valid(self, truth: Tensor) -> Tensor:
-        """Which pixels of a depth map count, whatever the crop; NaN and inf never do."""
+        """(H, W) bool: which pixels of a depth map in meters count, whatever the crop.
+
+        NaN and inf never do.
+        """
         return (truth > self.min_depth) & (truth < self.max_depth)
 
     def _score(self, prediction: Tensor, truth: Tensor, where: str) -> tuple[float, ...]:

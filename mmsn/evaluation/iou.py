@@ -44,9 +44,10 @@ class LabelSide:
         self._area_label = counts.float().cpu()
 
     def areas(self, prediction: Tensor) -> Areas:
-        """Intersection, union, predicted and labeled area of each class, in pixels.
+        """Intersection, union, predicted and labeled area, each (classes,), in pixels.
 
-        ``prediction`` holds classes from 0 on, as an argmax or a threshold gives them.
+        ``prediction`` has the shape of the labels and holds classes from 0 on, as an argmax or a
+        threshold gives them.
         """
         n = self.classes
         pairs = self._rows + prediction.flatten().long()

@@ -79,7 +79,10 @@ class MultiTaskSegmentor(DepthEstimator):
     def postprocess_result(
         self, output: Tensor, data_samples: Sequence[Any] | None = None
     ) -> Sequence[Any]:
-        """Split the output of ``encode_decode`` into data samples, at the original size."""
+        """Split the output of ``encode_decode`` into data samples, at the original size.
+
+        It is (B, classes + 1, H, W): logits, then meters.
+        """
         logits, depth = output[:, :-1], output[:, -1:]
         samples = EncoderDecoder.postprocess_result(self, logits, data_samples)
         if data_samples is not None:  # metadata of padding, flips and resizing

@@ -133,7 +133,7 @@ class _Input:
         self.stack: list[tuple[int, PassState]] = []  # (steps done, state)
 
     def equals(self, image: Tensor) -> bool:
-        """Whether this is the same image; pixels that are NaN equal each other."""
+        """Whether these are the same (B, 3, H, W) images; NaN pixels equal each other."""
         content = self._content
         if (image.shape, image.dtype) != (content.shape, content.dtype):
             return False

@@ -182,7 +182,7 @@ class Distillation:
         return self.update(losses.mean())
 
     def update(self, loss: Tensor) -> float:
-        """Take one step of the optimizer; returns the loss."""
+        """Take one step of the optimizer on a scalar loss; returns its value before the step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr_at(self.step)
         # Not scaled: bfloat16 has the range of float32.

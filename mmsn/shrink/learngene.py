@@ -247,7 +247,7 @@ class InstanceDistillation(Distillation):
         return self.maps["matrices"]  # type: ignore[index]
 
     def terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """The losses of a batch, on the device."""
+        """The losses of (B, 3, H, W) images with (B,) labels, on the device; see ``losses``."""
         with torch.no_grad():
             taps = self.shape.taps(self.parent.depth)
             theirs = outputs(self.parent, self.classifier, images, taps)

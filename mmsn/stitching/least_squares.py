@@ -87,7 +87,11 @@ class GramAccumulator:
         )
 
     def error(self, weight: Tensor, bias: Tensor, reverse: bool = False) -> float:
-        """The residual's share of the target's variance for a given map, as in ``Solution``."""
+        """The residual's share of the target's variance for a given map, as in ``Solution``.
+
+        The map takes X to Y with (dim_y, dim_x) weights and (dim_y,) biases; ``reverse`` swaps the
+        two.
+        """
         normal, moments, squares, energy = self._equations(reverse)
         given = torch.cat([weight.T, bias[None]])
         residual = squares - 2 * (given * moments).sum() + (given * (normal @ given)).sum()

@@ -11,7 +11,7 @@ import torch
 from packaging.version import Version
 
 from mmsn.deploy import Predictor, export, extract, open_exported, open_stitch, save
-from mmsn.deploy.exporting import FreePool, check_request, crop_size
+from mmsn.deploy.exporting import check_request, crop_size
 from mmsn.errors import MissingFile, UserError
 from mmsn.models.opening import with_weights
 from tests.deploy.conftest import small_config, trained
@@ -63,14 +63,6 @@ def test_onnx_gives_the_same_logits_for_any_batch(head, stitch, size, anchor, tm
     facts = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert facts["mean"] == [123.675, 116.28, 103.53]
     assert (facts["bgr_to_rgb"], facts["classes"]) == (True, ["a", "b"])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 6, (2, 5)])
-def test_pooling_of_free_sizes_is_that_of_pytorch(count):
-    pool = torch.nn.AdaptiveAvgPool2d(count)
-    for size in ((6, 6), (7, 11), (1, 4), (13, 5)):
-        maps = torch.randn(2, 3, *size)
-        torch.testing.assert_close(FreePool(pool)(maps), pool(maps), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

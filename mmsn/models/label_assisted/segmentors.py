@@ -252,7 +252,7 @@ def recorded_logits(head: Any) -> Iterator[list[Any]]:
 
 
 def the_only(seen: Sequence[Any]) -> Tensor:
-    """The one map of logits that a head gave.
+    """The one (B, classes, h, w) map of logits that a head gave.
 
     Raises:
         UserError: it gave none, several, or something else.

@@ -80,12 +80,12 @@ class _Split:
         stem.register_forward_hook(self.after)
 
     def before(self, stem: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-        """Take a fourth channel away from the stem's input."""
+        """Take a fourth channel away from the stem's input: (B, 4, H, W) to (B, 3, H, W)."""
         image = args[0]
         self.label = image[:, 3:] if image.shape[1] == 4 else None
         return None if self.label is None else (image[:, :3],)
 
     def after(self, stem: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        """Add the convolution of what was taken away."""
+        """Add the convolution of what was taken away to the (B, C, h, w) output."""
         label, self.label = self.label, None
         return None if label is None else torch.add(output, self.conv(label))
