@@ -1,9 +1,11 @@
 """Mask R-CNN under mmdet: FLOPs, a step of a shrunken copy, and boxes out of it.
 
-`pip install -e ".[onedl,test,mmdet]"` installs what is needed here, with a torchvision that fits
-torch; without mmdet or without torchvision's operators, these tests are skipped.
+`pip install -e ".[onedl,test,mmdet]"` installs what is needed here; without mmdet, these tests are
+skipped. Where torchvision has no operators, because it does not fit torch, the two that Mask R-CNN
+needs run in plain PyTorch.
 """
 
+import importlib
 import re
 
 import pytest
@@ -22,15 +24,36 @@ NAME = re.compile(r"snnetv2_deit3-s-l-r16_mask-rcnn_8xb8-184k_coco-1024x1024")
 SIZE = 64
 
 
+def suppressed(boxes, scores, iou_threshold):
+    """torchvision's ``nms`` in plain PyTorch: positions of boxes that no better one overlaps."""
+    kept, order = [], scores.argsort(descending=True)
+    while len(order):
+        first, rest = order[0], order[1:]
+        kept.append(first.item())
+        order = rest[torchvision.ops.box_iou(boxes[first, None], boxes[rest])[0] <= iou_threshold]
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def aligned(maps, boxes, output_size, spatial_scale=1.0, sampling_ratio=-1, aligned=False):
+    """torchvision's ``roi_align``, as it is written there in plain PyTorch; not compiled.
+
+    An adaptive number of samples is slow there, so a cell then has two by two.
+    """
+    sampling_ratio = sampling_ratio if sampling_ratio > 0 else 2
+    plain = importlib.import_module("torchvision.ops.roi_align")._roi_align.__wrapped__
+    size = (output_size, output_size) if isinstance(output_size, int) else output_size
+    return plain(maps, boxes, spatial_scale, *size, sampling_ratio, aligned)
+
+
 @pytest.fixture
-def mmdet():
-    """mmdet, where it is installed and can suppress boxes."""
-    try:
-        kept = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
-        assert kept.tolist() == [0]
-    except (RuntimeError, NotImplementedError) as error:
-        pytest.skip(f"torchvision has no operators here: {error}")
+def mmdet(monkeypatch):
+    """mmdet, where it is installed; torchvision's two operators may be missing."""
     pytest.importorskip("mmdet", reason="the extra mmdet is not installed")
+    try:
+        torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
+    except (RuntimeError, NotImplementedError):
+        monkeypatch.setattr(torchvision.ops, "nms", suppressed)
+        monkeypatch.setattr(torchvision.ops, "roi_align", aligned)
     return pytest.importorskip("mmdet.models")
 
 
