@@ -12,7 +12,7 @@ import copy
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,16 +195,7 @@ def stitch_from_anchors(
 
     for step in (*probes, *anchors):
         run(step)
-    backbone = stitched.config.model.backbone
-    for spec, step in zip(backbone.anchors, anchors, strict=True):
-        final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
-        # Not the published weights, but those of the trainings above.
-        spec.pretrained = False
-        spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
-    for head in HEADS & stitched.config.model.keys():
-        stitched.config.model[head].init_cfg = dict(
-            type="Pretrained", checkpoint=backbone.anchors[-1].checkpoint, prefix=f"{head}."
-        )
+    _start_from(anchors, stitched, work_dir)
     if not uncounted:
         costs = [reports[step.name].training for step in anchors]
         _cost_hook(stitched).update(
@@ -231,15 +222,40 @@ def stitch_from_anchors(
     # Also at the top, where it is found without the step's name.
     report.save(work_dir / "pareto.json")
     plot_pareto(report, work_dir / "pareto.png", metric, alone, levels)
-
     console.rule("result")
+    _print_result(report, metric, alone, levels)
+    print(f"the curve: {work_dir / 'pareto.png'}; {(time.monotonic() - start) / 60:.1f} minutes")
+    return report
+
+
+def _start_from(anchors: Sequence[Step], stitched: Step, work_dir: Path) -> None:
+    """Let the stitched network start from the trained anchors, its heads from the last one's."""
+    model = stitched.config.model
+    for spec, step in zip(model.backbone.anchors, anchors, strict=True):
+        final = work_dir / step.name / f"iter_{step.config.train_cfg.max_iters}.pth"
+        # Not the published weights, but those of the anchors' own trainings.
+        spec.pretrained = False
+        spec.update(checkpoint=str(final), prefix=ANCHOR_PREFIX)
+    for head in HEADS & model.keys():
+        model[head].init_cfg = dict(
+            type="Pretrained",
+            checkpoint=model.backbone.anchors[-1].checkpoint,
+            prefix=f"{head}.",
+        )
+
+
+def _print_result(
+    report: ParetoReport,
+    metric: str,
+    alone: Mapping[str, tuple[float, float]],
+    levels: Sequence[tuple[str, float]],
+) -> None:
+    """The table of the curve, and what it is compared with; GFLOPs and metric by name."""
     print(text_table(report, Reference.of([report], metric)))
     for name, (gflops, value) in alone.items():
         print(f"trained alone: {name}: {metric} {shown(value)} at {gflops:.4g} GFLOPs")
     for name, value in levels:
         print(f"to compare with: {name}: {metric} {shown(value)}")
-    print(f"the curve: {work_dir / 'pareto.png'}; {(time.monotonic() - start) / 60:.1f} minutes")
-    return report
 
 
 def _cost_hook(step: Step) -> Any:
