@@ -26,12 +26,14 @@ class StitchPictures:
         self._runner, self._point = runner, f"after_{mode}_iter"
         hooks = runner.hooks if several else ()
         self._hooks = [h for h in hooks if isinstance(h, SegVisualizationHook) and h.draw]
-        self._counts = [hook._test_index for hook in self._hooks]
+        # Only the forks' hook counts images; the original's names hold the iteration instead.
+        self._counts = [getattr(hook, "_test_index", None) for hook in self._hooks]
 
     def save(self, stitch_id: int, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         """Draw the predictions of one stitch."""
         for hook, count in zip(self._hooks, self._counts, strict=True):
-            hook._test_index = count  # part of the names: the same for all stitches of an image
+            if count is not None:
+                hook._test_index = count  # part of names: the same for all stitches of an image
             plain = hook._visualizer
             hook._visualizer = _Named(plain, f"stitch{stitch_id}_")
             try:
