@@ -16,8 +16,8 @@ from mmsn.evaluation.metric_names import metric_label
 from mmsn.evaluation.report import ParetoReport
 from mmsn.files import whole_file
 
-# Okabe and Ito's palette, which color-blind readers can tell apart. A known method keeps its color
-# and its marker in every picture.
+# Okabe and Ito's palette, which color-blind readers can tell apart, and three more. A known method
+# keeps its color and its marker in every picture.
 _LOOKS = {
     "snnet": ("#E69F00", "^"),
     "snnetv2": ("#0072B2", "s"),
@@ -28,9 +28,9 @@ _OTHER_LOOKS = (
     ("#D55E00", "v"),
     ("#56B4E9", "D"),
     ("#000000", "X"),
-    ("#E69F00", "<"),
-    ("#0072B2", ">"),
-    ("#CC79A7", "p"),
+    ("#999999", "<"),
+    ("#8C510A", ">"),
+    ("#5E3C99", "p"),
 )
 _LINE_GAP = 0.052  # of the height of the axes, between two labels
 
@@ -51,6 +51,7 @@ def plot_methods(family: Family, path: str | Path, methods: Sequence[str] | None
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
+    axes.margins(y=0.1)  # the names of stars stand above them
     methods = family.curves if methods is None else methods
     others = itertools.cycle(_OTHER_LOOKS)
     # A little room on the right shows how high each curve ends.

@@ -34,3 +34,17 @@ def test_the_picture_names_every_method_and_its_seeds(folder, tmp_path):
     for text in ("ours", "SN-Netv2", "small alone", "large alone"):
         assert text in texts
     assert "a_b: best within the budget, 2 seeds" in texts
+
+
+def test_ten_methods_have_ten_colors(folder, tmp_path):
+    from mmsn.evaluation.methods_plot import plot_methods
+
+    results = load_families(folder)[0].runs["ours"][0]
+    for method in ("elastic", "snnet", *"cdefgh"):
+        results.save(folder / f"a_b_{method}_0.json")
+    (family,) = load_families(folder)
+    plot_methods(family, tmp_path / "x.svg")
+    colors = re.findall(
+        r"stroke: (#[0-9a-f]{6}); stroke-width: 2;", (tmp_path / "x.svg").read_text()
+    )
+    assert len(colors) == len(set(colors)) == 10
