@@ -7,6 +7,7 @@ are shown by ``methods_table``, ``methods_plot`` and ``methods_page``.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -147,11 +148,14 @@ class Family:
         )
 
     def end(self, method: str, most_expensive: bool) -> Spread:
-        """The metric of a method's cheapest or most expensive network."""
+        """The metric of a method's cheapest or most expensive network in the range of budgets."""
+        # Else SN-Net's end would be a stitch that costs more than the large anchor.
+        high = self.budgets[1] if self.budgets else math.inf
 
         def value(results: Sequence[StitchResult]) -> float:
             pick = max if most_expensive else min
-            return pick(results, key=lambda r: (r.macs, r.id)).metrics[self.metric]
+            inside = [r for r in results if r.macs <= high]
+            return pick(inside, key=lambda r: (r.macs, r.id)).metrics[self.metric]
 
         return self._over_seeds(method, value)
 

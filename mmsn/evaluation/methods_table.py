@@ -71,9 +71,9 @@ def _notes(family: Family) -> str:
     if family.budgets is not None:
         low, high = (macs / 1e9 for macs in family.budgets)
         notes.append(
-            "Small and large end: a method's cheapest and most expensive network. Mean best: "
-            f"the mean over all budgets from {low:.4g} to {high:.4g} GFLOPs of the best "
-            f"{family.metric} within the budget."
+            "Small and large end: a method's cheapest and most expensive network up to "
+            f"{high:.4g} GFLOPs. Mean best: the mean over all budgets from {low:.4g} to "
+            f"{high:.4g} GFLOPs of the best {family.metric} within the budget."
         )
     notes.append("± is the spread between seeds: largest minus smallest.")
     return " ".join(notes)

@@ -1,5 +1,8 @@
 """Methods on one family of anchors: their grouping from files, and their tables."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mmsn.errors import UserError
@@ -37,6 +40,7 @@ def test_the_range_ends_at_the_large_anchor(folder):
     (family,) = load_families(folder)
     assert family.budgets == (2 * G, 6 * G)
     assert family.mean_best("snnet").values == pytest.approx((11.5,))  # 10, 11, 12 and 13
+    assert family.end("snnet", most_expensive=True).values == (14.0,)
 
 
 def test_the_best_of_each_budget_group(folder):
@@ -94,3 +98,31 @@ def test_spread_has_as_many_decimals_as_the_mean():
     assert str(Spread((0.51, 0.52))) == "0.5150 ± 0.0100"
     assert str(Spread((25.0,))) == "25.00"
     assert str(Spread((150.0, 151.0))) == "150.5 ± 1.0"
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+# Pages that quote figures of seed 0 from docs/results/frontier, and how their rows begin.
+QUOTED = [
+    ("snnet.md", "[SN-Net](../configs", "snnet-windows"),
+    ("snnet.md", "[parts]", "parts"),
+    ("neighbors.md", "label-assisted: teacher and student", "label-assisted"),
+    ("neighbors.md", "Learngene Pool |", "learngene-pool"),
+    ("neighbors.md", "parts |", "parts"),
+]
+
+
+@pytest.mark.parametrize(("page", "start", "method"), QUOTED)
+def test_pages_quote_the_reports(page, start, method):
+    families = {family.name: family for family in load_families(DOCS / "results" / "frontier")}
+    family = families["deit-ti-6-12"]
+    mean = family.mean_best(method).values[0]
+    known = [found[method].values[0] for _, found in family.groups() if method in found]
+    known += [mean, family.runs[method][0].training.train_macs / 1e12]
+    rows = [line for line in (DOCS / page).read_text().splitlines() if line.startswith(f"| {start}")]
+    assert rows
+    for row in rows:
+        # To one decimal; reports have two, so halves may be rounded either way.
+        cells = [float(cell) for cell in re.findall(r"(?<=\| )\d+\.\d(?= \|)", row)]
+        assert cells[-1] == pytest.approx(mean, abs=0.0501), row
+        for cell in cells:
+            assert any(cell == pytest.approx(value, abs=0.0501) for value in known), row

@@ -177,7 +177,10 @@ class _Teacher(_LabelAssisted):
         """See ``mmsn.models.step_macs``: two passes with labels, and the gradients of both."""
         space = stitched_backbone(self).space
         # An image goes through the stem of the anchor in which its stitch begins, and so do labels.
-        stems = {stitch.id: stitch.segments[0].anchor for stitch in space}
+        begins = {stitch.id: stitch.segments[0].anchor for stitch in space}
+        # Of a subset, anchors in which no stitch begins have no stem, so positions are not anchors.
+        anchors = sorted(set(begins.values()))
+        stems = {stitch_id: anchors.index(anchor) for stitch_id, anchor in begins.items()}
         return {
             stitch_id: 2
             * STEP_PASSES

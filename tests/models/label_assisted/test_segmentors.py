@@ -208,6 +208,14 @@ def test_a_teachers_step_is_two_passes_with_labels():
     assert counter.macs == 2 * (forward[1] + STEMS[24] + resizing)
 
 
+def test_a_teachers_step_counts_the_stem_of_an_anchor_that_stands_alone():
+    """Stitches that all begin in the large anchor leave the small one without an embedding."""
+    subset = dict(STITCHED, backbone=dict(STITCHED["backbone"], stitches=[1, 4]))
+    forward = training_macs(build(subset), (SIZE, SIZE))
+    found = step_macs(make_teacher(subset), (SIZE, SIZE))
+    assert found == {i: 6 * (macs + STEMS[24]) for i, macs in forward.items()}
+
+
 def test_a_students_step_has_the_teachers_forward_pass():
     spec = dict(module=ALONE, checkpoint="not needed.pth")
     student = build(dict(type="mmsn.LabelAssistedStudent", module=STITCHED, teacher=spec))
