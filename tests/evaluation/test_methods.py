@@ -108,6 +108,10 @@ QUOTED = [
     ("neighbors.md", "label-assisted: teacher and student", "label-assisted"),
     ("neighbors.md", "Learngene Pool |", "learngene-pool"),
     ("neighbors.md", "parts |", "parts"),
+    ("../README.md", "SN-Net |", "snnet"),
+    ("../README.md", "SN-Netv2 |", "snnetv2"),
+    ("../README.md", "mmsn: both ends", "ours"),
+    ("../README.md", "elastic depth", "elastic"),
 ]
 
 

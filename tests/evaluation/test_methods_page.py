@@ -1,5 +1,7 @@
 """The part of a page that compares methods."""
 
+from pathlib import Path
+
 import pytest
 
 from mmsn.errors import UserError
@@ -34,3 +36,12 @@ def test_parts_have_a_picture_of_their_own(folder, tmp_path):
     report(*stitches([1.0, 2.0, 3.0]), images=4).save(folder / "a_b_no-teacher_0.json")
     names = [path.name for path in write_methods(folder, tmp_path / "p.md", tmp_path / "images")]
     assert names == ["frontier_a_b.png", "frontier_a_b_parts.png", "p.md"]
+
+
+def test_the_comparison_in_the_documentation_is_what_its_reports_give(tmp_path):
+    docs = Path(__file__).parents[2] / "docs"
+    page = tmp_path / "docs" / "frontier.md"
+    page.parent.mkdir()
+    page.write_text(f"{BEGIN}\n{END}\n")
+    write_methods(docs / "results" / "frontier", page, tmp_path / "docs" / "images")
+    assert page.read_text().strip() in (docs / "frontier.md").read_text()
