@@ -118,7 +118,9 @@ def test_pages_quote_the_reports(page, start, method):
     mean = family.mean_best(method).values[0]
     known = [found[method].values[0] for _, found in family.groups() if method in found]
     known += [mean, family.runs[method][0].training.train_macs / 1e12]
-    rows = [line for line in (DOCS / page).read_text().splitlines() if line.startswith(f"| {start}")]
+    rows = [
+        line for line in (DOCS / page).read_text().splitlines() if line.startswith(f"| {start}")
+    ]
     assert rows
     for row in rows:
         # To one decimal; reports have two, so halves may be rounded either way.
