@@ -156,7 +156,8 @@ class StitchSpace:
 
         They are shared by all stitches; ``parts`` names those that some of them use. The last one
         upwards joins nothing; it only projects the small anchor's last features. So does, for
-        hierarchical anchors, that of each stage's end.
+        hierarchical anchors, that of each stage's end. In a one-way space of unequal depths, the
+        last joins have these layers.
         """
         keys = []
         for pair in range(len(self.depths) - 1):

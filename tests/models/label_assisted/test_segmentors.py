@@ -75,11 +75,11 @@ def cross_entropy(logits, labels):
     return -np.where(labels == 255, 0, picked).sum() / labels.size
 
 
-def divergence(logits, target):
-    """Channel-wise, at temperature 4."""
+def divergence(logits, target, t=4):
+    """Channel-wise, at temperature ``t``."""
     p, q = (x.detach().numpy().astype(float).reshape(*x.shape[:2], -1) for x in (target, logits))
-    p_log, q_log = log_softmax(p / 4, -1), log_softmax(q / 4, -1)
-    return 16 * (softmax(p / 4, -1) * (p_log - q_log)).sum() / (p.shape[0] * p.shape[1])
+    p_log, q_log = log_softmax(p / t, -1), log_softmax(q / t, -1)
+    return t**2 * (softmax(p / t, -1) * (p_log - q_log)).sum() / (p.shape[0] * p.shape[1])
 
 
 def known_classes(labels):
@@ -141,6 +141,36 @@ def test_a_student_loses_on_labels_and_to_its_teacher(module, batch, tmp_path):
     student.parse_losses(losses)[0].backward()
     frozen = student.teacher(inputs.device)
     assert not any(p.requires_grad or p.grad is not None for p in frozen.parameters())
+
+
+def test_weights_temperature_jitter_and_seed_are_those_that_are_given(batch, tmp_path):
+    labels, data = batch
+    options = dict(temperature=1.0, jitter=0.7, seed=3)
+    teacher = make_teacher(ALONE, consistency=2.0, **options).eval()
+    inputs = teacher.data_preprocessor(data, True)["inputs"]
+    scale = CODE_SCALE / np.mean([58.395, 57.12, 57.375])
+
+    def seen(codes):
+        return teacher._forward(torch.cat([inputs, scale * codes], dim=1))
+
+    known = (known_classes(labels), CLASSES)
+    first, second = (seen(noised_labels(*known, teacher._generator(i), 0.7)) for i in (0, 1))
+    expected = 2 * (divergence(first, second, 1) + divergence(second, first, 1))
+    losses = teacher.loss(inputs, data["data_samples"])
+    assert losses["loss_consistency"].item() == pytest.approx(expected, rel=1e-3)
+
+    spec = dict(module=ALONE, checkpoint=str(tmp_path / "teacher.pth"))
+    save_checkpoint(dict(state_dict=teacher.state_dict()), spec["checkpoint"])
+    kind = dict(type="mmsn.LabelAssistedStudent", module=ALONE, teacher=spec)
+    student = build(kind | dict(weight=0.5, **options)).eval()
+    wanted = seen(fixed_labels(*known, student._generator(0), 0.7))
+    expected = 0.5 * divergence(student._forward(inputs), wanted, 1)
+    losses = student.loss(inputs, data["data_samples"])
+    assert losses["loss_distillation"].item() == pytest.approx(expected, rel=1e-3)
+    other = build(kind)
+    for one in (student, teacher):
+        draws = [torch.rand(4, generator=model._generator(0)) for model in (one, other)]
+        assert not torch.isclose(*draws).any()
 
 
 def test_a_student_is_saved_and_loaded_as_the_plain_segmentor(tmp_path):
