@@ -6,6 +6,7 @@ The log file keeps everything.
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 from mmengine.config import Config
@@ -28,12 +29,13 @@ LONG = (
     "paramwise_options",
 )
 # Warnings of mmengine that need no action: weights that are frozen on purpose, its own old names,
-# and metrics without a prefix.
+# metrics without a prefix, and SyncBN in a run of one process.
 POINTLESS = (
     "is skipped since its requires_grad=False",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     "The prefix is not set in metric class",
+    "automatically reverted to BatchNormXd layers",
 )
 
 
@@ -54,7 +56,7 @@ class QuietRunner(Runner):
     """mmengine's Runner with a short console, and with one line for a missing dataset.
 
     Modifications of ``Runner``: environment, config, list of hooks, options of parameters and
-    warnings without a remedy go to the log file alone, and mmseg's advice on losses nowhere; a
+    warnings without a remedy go to the log file alone, and mmseg's on losses and drawing nowhere; a
     folder that a dataset does not find is a ``UserError``.
     """
 
@@ -76,6 +78,12 @@ class QuietRunner(Runner):
         """The usual model."""
         with without_advice_on_losses():
             return super().build_model(model)
+
+    def register_hook(self, *args: Any, **kwargs: Any) -> None:
+        """As usual; that a visualization hook draws nothing unless it is told to is no warning."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The draw is False")
+            super().register_hook(*args, **kwargs)
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:

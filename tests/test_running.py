@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from mmengine.config import Config
+from mmengine.visualization import Visualizer
 from mmseg.models.losses import CrossEntropyLoss
 
 from mmsn.errors import MissingFile
@@ -25,6 +26,8 @@ def record(message):
         f"\n{'-' * 60}\nSystem environment:\n    sys.platform: linux",
         "backbone.stitching_layers.0_to_1_after_0.weight is skipped since its requires_grad=False",
         "The prefix is not set in metric class IoUMetric.",
+        "Distributed training is not used, all SyncBatchNorm (SyncBN) layers in the model will be "
+        "automatically reverted to BatchNormXd layers if they are used.",
         "\nName of parameter - Initialization information\n\nbackbone.x - torch.Size([3])",
     ],
 )
@@ -80,3 +83,12 @@ def test_the_class_of_the_config_is_taken():
 
     config = Config(dict(runner_type="CustomRunner", model=dict(type="X", backbone={})))
     assert type(make_runner(config, training=False)) is CustomRunner
+
+
+def test_a_hook_that_draws_nothing_is_no_warning(recwarn):
+    Visualizer.get_instance("hooks")  # as a Runner makes one first
+    runner = QuietRunner.__new__(QuietRunner)
+    runner._hooks = []
+    runner.register_hook(dict(type="mmseg.SegVisualizationHook"))
+    assert not recwarn.list
+    assert len(runner.hooks) == 1
