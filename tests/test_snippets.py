@@ -140,6 +140,8 @@ def test_the_depth_head_of_the_page_regresses_meters(texts):
 @pytest.mark.slow
 @runs("docs/extract.md", 0, 1, 2)
 def test_what_is_extracted_and_exported_is_read(texts, names):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
     extracted, exported, predicted = texts
     names()
     model = tiny_model()

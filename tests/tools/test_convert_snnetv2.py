@@ -62,7 +62,7 @@ def test_a_file_converts_loads_strictly_and_reports_every_key(tool, tmp_path, ca
 def test_an_unknown_key_and_a_file_of_code_write_nothing(tool, tmp_path):
     torch.save({"state_dict": {"backbone.surprise": torch.ones(1)}}, tmp_path / "a.pth")
     torch.save({"state_dict": print}, tmp_path / "b.pth")
-    for name, reason in (("a", "backbone.surprise"), ("b", "it asks for print")):
+    for name, reason in (("a", "backbone.surprise"), ("b", r"it asks for (builtins\.)?print")):
         target = tmp_path / f"{name}-ours.pth"
         with pytest.raises(UserError, match=reason):
             tool("convert_snnetv2").main([str(tmp_path / f"{name}.pth"), str(target)])
