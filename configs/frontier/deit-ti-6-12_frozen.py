@@ -1,11 +1,7 @@
 # As ours, but both anchors stay as pretrained: only stitching layers and head are trained.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(freeze_anchors=True))
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook"),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.parts_hooks
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(custom_keys={"decode_head": dict(lr_mult=1.0)}),

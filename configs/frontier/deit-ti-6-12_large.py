@@ -1,7 +1,7 @@
 # The large anchor, trained alone.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[1:]))
-custom_hooks = [dict(type="mmsn.TrainingCostHook")]
+custom_hooks = _base_.alone_hooks
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2000
 train_cfg = dict(max_iters=2000)

@@ -1,10 +1,6 @@
 # What measured best of all stitched trainings: as parts, but only the anchors and large to small.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[0, 1, "ls"]),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.ours_hooks
 test_cfg = dict(stitches=[0, 8, 9, 10, 11, 12, 1])
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2580

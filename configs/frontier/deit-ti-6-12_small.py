@@ -1,7 +1,7 @@
 # The small anchor, trained alone.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[:1], out_indices=(5,)))
-custom_hooks = [dict(type="mmsn.TrainingCostHook")]
+custom_hooks = _base_.alone_hooks
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 3744
 train_cfg = dict(max_iters=3744)

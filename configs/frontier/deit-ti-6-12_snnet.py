@@ -2,11 +2,7 @@
 # layers trained as a whole, uniform draws. space="one_way" would add its sliding windows.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(stitches=[0, 1, 2, 3, 4, 5, 6], rank=0))
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.snnet_hooks
 test_cfg = dict(stitches="all")
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2595

@@ -1,11 +1,7 @@
 # As deit-ti-6-12_ours.py: the anchors and large to small alone, both ends in every batch.
 _base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.py"]
 model = dict(backbone=dict(anchors=_base_.pair))
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[0, 1, "ls"]),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.ours_hooks
 test_cfg = dict(stitches=["anchors", "ls"])
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 3005

@@ -3,7 +3,7 @@ _base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.
 model = dict(
     backbone=dict(anchors=_base_.pair[:1]), decode_head=dict(in_channels=_base_.small_width)
 )
-custom_hooks = [dict(type="mmsn.TrainingCostHook")]
+custom_hooks = _base_.alone_hooks
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 6498
 train_cfg = dict(max_iters=6498)

@@ -2,11 +2,7 @@
 # whole, uniform draws.
 _base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.py"]
 model = dict(backbone=dict(anchors=_base_.pair, stitches=[*range(13)], rank=0))
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", uniform=True, parts=1),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.snnet_hooks
 test_cfg = dict(stitches="all")
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 3067

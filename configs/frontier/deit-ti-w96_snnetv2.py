@@ -1,11 +1,7 @@
 # SN-Netv2: both directions, low-rank stitching layers, a budget and then one stitch an iteration.
 _base_ = ["../_base_/recipes/frontier_nyuv2.py", "../_base_/anchors/deit-ti-w96.py"]
 model = dict(backbone=dict(anchors=_base_.pair))
-custom_hooks = [
-    dict(type="mmsn.StitchInitHook", num_images=50),
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", parts=1),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.snnetv2_hooks
 test_cfg = dict(stitches=["anchors", "sl", "ls"])
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2978

@@ -6,6 +6,7 @@ _base_ = [
     "../datasets/nyuv2-seg39_192x256.py",
     "../schedules/adamw_cpu-62t.py",
     "../default_runtime.py",
+    "../frontier_methods.py",
 ]
 model = dict(
     data_preprocessor=dict(size=(192, 256)),
