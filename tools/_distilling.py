@@ -1,4 +1,4 @@
-"""Training a child while its progress shows; for the commands that distill anchors.
+"""Training a child while its progress shows, and writing it; for the commands that distill.
 
 What a child is, its losses and the file from which an interrupted training continues are
 ``mmsn.shrink``'s.
@@ -7,10 +7,13 @@ What a child is, its losses and the file from which an interrupted training cont
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmsn.shrink import Distillation, UnlabeledImages
 
 
@@ -48,3 +51,14 @@ def train(
                 print(f"step {step} of {steps}: {value}", flush=True)
 
         distillation.run(images, state_file, args.save_every, args.workers, show)
+
+
+def write_weights(file: Path, tensors: Mapping[str, Tensor], **notes: str) -> None:
+    """Write tensors whole or not at all as safetensors, with texts for the file's metadata."""
+    import safetensors.torch
+
+    from mmsn.files import write_bytes
+
+    # Copies, because shared memory cannot be stored.
+    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    write_bytes(file, safetensors.torch.save(whole, {"format": "pt", **notes}))

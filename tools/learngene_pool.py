@@ -13,15 +13,12 @@ least squares.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from _distilling import train
+from _distilling import train, write_weights
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -103,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             options = learngene.Instance(depth, width, 1).options(ancestor, {})
             anchors.append(dict(model_name=args.model, **options, checkpoint=str(file)))
             pool.append(none)
-            _write(weights, file)
+            write_weights(file, weights)
             continue
         distillation = learngene.InstanceDistillation(
             ancestor,
@@ -124,9 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             distillation.save(state)
         anchors.append(dict(model_name=args.model, **distillation.options, checkpoint=str(file)))
         pool.append(distillation.matrices)
-        _write(distillation.state(), file)
+        write_weights(file, distillation.state())
     matrices = transposed.named(pool)
-    _write(matrices, out / "matrices.safetensors")
+    write_weights(out / "matrices.safetensors", matrices)
     for state in out.glob("instance_*.state"):  # all is written, so nothing is left to continue
         state.unlink()
     if len(anchors) > 1:
@@ -136,17 +133,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         sets = [shrink.UnlabeledImages(files, size, mean, std) for files in (fitted, measured)]
         print(_table(anchors, matrices, size, *sets))
     print("as anchors:", anchors)
-
-
-def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
-    import safetensors.torch
-
-    from mmsn.files import whole_file
-
-    # Copies, because shared memory cannot be stored.
-    whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-    with whole_file(file) as part:
-        safetensors.torch.save_file(whole, part, {"format": "pt"})
 
 
 def _table(

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _distilling import train
+from _distilling import train, write_weights
 from _run_args import Parser, add_device, add_image_size, positive, prepare, run
 
 if TYPE_CHECKING:
@@ -105,11 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare(args)
     import json
 
-    import safetensors.torch
-
     from mmsn import shrink
     from mmsn.errors import UserError
-    from mmsn.files import write_bytes
 
     out = Path(args.out)
     if out.suffix != ".safetensors":
@@ -177,11 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         units = shrink.measure(parent, child, plan, held_out, distillation.maps.maps)
         record["units"] = [asdict(unit) for unit in units]
         print(_table(units, len(held_out)))
-    state = {
-        key: value.detach().cpu().contiguous() for key, value in child.vit.state_dict().items()
-    }
-    notes = {"format": "pt", "shrink": json.dumps(record)}
-    write_bytes(out, safetensors.torch.save(state, notes))
+    state = child.vit.state_dict()
+    write_weights(out, state, shrink=json.dumps(record))
     state_file.unlink(missing_ok=True)
     count = sum(value.numel() for value in state.values())
     print(f"{out}: {count / 1e6:.4g} M parameters, from blocks {record['blocks']} of {args.model}")
