@@ -43,6 +43,7 @@ OF_A_CONCEPT = {  # that crosses modules
     "deploy/test_eva.py",
     "deploy/test_swin.py",
     "deploy/test_extraction_properties.py",
+    "engine/test_pareto_chunks.py",
     "models/test_anchor_docs.py",
     "models/test_elastic.py",
     "models/test_real_weights.py",

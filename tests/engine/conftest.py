@@ -2,6 +2,7 @@
 
 import copy
 import socket
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -125,3 +126,11 @@ def pair_config(config):
     )
     config.env_cfg = dict(dist_cfg=dict(backend="gloo"))
     return config
+
+
+@pytest.fixture
+def checkpoint(run, tmp_path):
+    """Weights of some initialization."""
+    runner = run(**{"train_cfg.max_iters": 1})
+    runner.train()
+    return str(Path(runner.work_dir) / "iter_1.pth")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mmsn.evaluation import ParetoReport
 from mmsn.models import stitched_backbone
 
 
@@ -56,3 +57,8 @@ def watch(runner):
         )
     )
     return seen
+
+
+def metrics_of(path):
+    """The metrics of every stitch in a report, by id."""
+    return {r.id: r.metrics for r in ParetoReport.load(path).stitches}

@@ -45,7 +45,7 @@ TARGETS = {
     "mmsn/engine/chunks.py": ["tests/engine/test_chunks.py"],
     "mmsn/engine/resume.py": ["tests/engine/test_resume.py"],
     "mmsn/engine/loops.py": ["tests/engine/test_loops.py", "tests/engine/test_runs.py"],
-    "mmsn/engine/pareto.py": ["tests/engine/test_pareto.py"],
+    "mmsn/engine/pareto.py": ["tests/engine/test_pareto.py", "tests/engine/test_pareto_chunks.py"],
     **{
         f"mmsn/engine/hooks/{name}_hook.py": [f"tests/engine/hooks/test_{name}_hook.py"]
         for name in ("checkpoint", "finite", "label", "rank_check")
