@@ -77,6 +77,20 @@ def test_a_model_that_cannot_be_opened_is_one_line(content, reason, tmp_path):
     assert line.endswith("Export or copy it again.")
 
 
+def test_another_programs_model_is_one_line(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", value[:1], value[1:])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    command = [sys.executable, onnx_predict.__file__, str(path), "street.jpg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {path} was not exported by mmsn. Export or copy it again.\n"
+
+
 def predictor(spec):
     """One whose network doubles the first channel, and the shapes that it was given."""
     seen = []
