@@ -79,7 +79,8 @@ class Family:
 
         Raises:
             UserError: reports of other image sizes or images, unfinished ones, one without the
-                metric or without a finite value of it, or an anchor alone with several results.
+                metric or without a finite value of it, an anchor alone with several results, or a
+                curve with one.
         """
         # Checked all at once, before anything is drawn: every report against the first.
         runs = {method: runs[method] for method in sorted(runs, key=_rank)}
@@ -112,6 +113,13 @@ class Family:
                         f"{name}_{method}_{seed} holds {len(report.stitches)} results: an anchor "
                         "alone has one"
                     )
+        # Its range would be empty, and so would that of all other methods.
+        for file, report in every:
+            if len(report.stitches) == 1 and _method(file) not in ALONE:
+                raise UserError(
+                    f"{file} holds one result: a curve has more, and an anchor alone is named "
+                    f"{' or '.join(ALONE)}; move it out of the folder"
+                )
         return cls(name, metric, runs, _range(runs, metric))
 
     @property
@@ -219,6 +227,10 @@ def title(method: str) -> str:
 
 def _seed(file: str) -> int:
     return int(file.rpartition("_")[2])
+
+
+def _method(file: str) -> str:
+    return file.rsplit("_", 2)[1]
 
 
 def _rank(method: str) -> tuple[int, str]:

@@ -62,6 +62,8 @@ def _around(page: Path) -> tuple[str, str]:
     """What the page holds before and after the part that is written here."""
     if not page.exists():
         return "", "\n"
+    if page.is_dir():
+        raise UserError(f"page {page} is a folder: name the Markdown file to write")
     text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise UserError(

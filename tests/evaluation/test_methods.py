@@ -80,6 +80,13 @@ def test_reports_that_do_not_compare_are_refused(folder, name, change, reason):
         load_families(folder)
 
 
+@pytest.mark.parametrize("method", ["snnet", "label-teacher"])
+def test_a_curve_of_one_network_is_refused_by_name(folder, method):
+    report(result(1, 6 * G, 20.0), images=4).save(folder / f"a_b_{method}_0.json")
+    with pytest.raises(UserError, match=f"a_b_{method}_0 holds one result: a curve has more"):
+        load_families(folder)
+
+
 def test_a_metric_that_is_missing_or_not_finite_is_refused(folder):
     with pytest.raises(UserError, match="a_b_small_0 has no finite rmse: it holds mIoU"):
         load_families(folder, "rmse")

@@ -32,6 +32,12 @@ def test_a_page_without_a_place_is_left_alone(folder, tmp_path, text):
     assert not (tmp_path / "images").exists()
 
 
+def test_a_page_that_is_a_folder_is_refused(folder, tmp_path):
+    with pytest.raises(UserError, match="is a folder: name the Markdown file to write"):
+        write_methods(folder, folder, tmp_path / "images")
+    assert not (tmp_path / "images").exists()
+
+
 def test_parts_have_a_picture_of_their_own(folder, tmp_path):
     report(*stitches([1.0, 2.0, 3.0]), images=4).save(folder / "a_b_no-teacher_0.json")
     names = [path.name for path in write_methods(folder, tmp_path / "p.md", tmp_path / "images")]
