@@ -20,11 +20,12 @@ class TrainingCostHook(Hook):
     """Count multiply-accumulates of all forward and backward passes, and images.
 
     The counts are logged as ``train/tmacs``, travel in every checkpoint, continue when a run is
-    resumed, and stand in the report of a test. An image that a step runs through one stitch costs
-    three forward passes of that stitch, backbone, neck and heads, auxiliary heads included. Frozen
-    anchors are counted like trained ones, so for them the count is an upper bound. Both passes of a
-    label-assisted teacher count, and so does the teacher's forward pass in the training of a
-    student.
+    resumed, and stand in the report of a test. A run that is resumed from a checkpoint without
+    counts is not counted. An image that a step runs through one stitch costs three forward passes
+    of that stitch at the backbone's ``img_size``: backbone, neck and heads, auxiliary heads
+    included. Frozen anchors are counted like trained ones, so for them the count is an upper bound;
+    what ``with_cp`` computes again is not counted. Both passes of a label-assisted teacher count,
+    and so does the teacher's forward pass in the training of a student.
 
     Args:
         before_macs: what the weights cost that the training starts from, for example the
@@ -47,12 +48,20 @@ class TrainingCostHook(Hook):
         """Count one image through each stitch; checkpoints are loaded by now."""
         self._backbone = stitched_backbone(runner.model)
         self._macs = step_macs(runner.model, self._backbone.img_size)
-        self._count = dict(self._before)
-        if runner._resume:
-            self._count |= runner.message_hub.get_info(TRAINING_COST, {}) or {}
+        self._count: dict[str, Any] | None = dict(self._before)
+        if runner._resume and runner.iter:  # an empty folder may be "resumed", too
+            self._count = runner.message_hub.get_info(TRAINING_COST)
+            if self._count is None:
+                # A count of the rest alone would make the training look cheap.
+                runner.logger.warning(
+                    f"The checkpoint of iteration {runner.iter} holds no training cost, so this "
+                    "training is not counted: start it again if its report is to state the cost"
+                )
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Add what the iteration is about to cost on all ranks."""
+        if self._count is None:
+            return
         stitches = self._backbone.training_stitches
         images = len(data_batch["inputs"])
         # As ``Tensor.tensor_split`` cuts: the first parts get the images that are left over.
@@ -67,6 +76,8 @@ class TrainingCostHook(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Store the counts with the weights."""
+        if self._count is None:
+            return
         seed = runner.seed if isinstance(runner.seed, int) else None
         checkpoint["meta"][TRAINING_COST] = dict(self._count, seed=seed)
 

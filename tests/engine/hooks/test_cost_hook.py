@@ -10,6 +10,7 @@ from mmsn.engine.hooks.cost_hook import TRAINING_COST
 from mmsn.evaluation import ParetoReport
 from mmsn.models import segmentor_macs, stitched_backbone, training_macs
 from mmsn.stitching import draw_parts
+from tests.engine.reading import log_of
 
 BATCH, SIZE = 5, (32, 32)
 
@@ -112,6 +113,24 @@ def test_counts_continue_after_a_resume_and_reach_the_report(costly):
     report = ParetoReport.load(Path(tested.work_dir) / "pareto.json")
     assert report.training is not None
     assert report.training.model_dump() == expected
+
+
+def test_a_run_resumed_without_counts_does_not_count_the_rest_alone(run, costly):
+    changes = {"train_cfg.max_iters": 2, "train_dataloader.batch_size": BATCH}
+    first = run(custom_hooks=hooks()[:2], **changes)
+    first.train()
+    resumed = costly(resume=True, load_from=str(Path(first.work_dir) / "iter_2.pth"))
+    resumed.train()
+    state = torch.load(Path(resumed.work_dir) / "iter_4.pth", weights_only=True)
+    assert TRAINING_COST not in state["meta"]
+    assert "holds no training cost, so this training is not counted" in log_of(resumed)
+
+
+def test_a_resume_of_an_empty_folder_counts_from_zero(costly):
+    runner = costly(resume=True, **{"train_cfg.max_iters": 1})
+    runner.train()
+    expected = dict(train_macs=by_hand(runner, 4, range(1)), images_seen=BATCH)
+    assert runner.message_hub.get_info(TRAINING_COST) == expected
 
 
 def test_a_fine_tuning_counts_from_zero(costly):
