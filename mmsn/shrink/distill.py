@@ -47,11 +47,13 @@ class DistillSettings:
     linear_maps: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("steps", 0), ("batch_size", 1)):
+        for name, low in (("steps", 0), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"{name} {getattr(self, name)} must be at least {low}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise UserError(f"lr {self.lr} must be a positive number")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UserError(f"weight_decay {self.weight_decay} must be 0 or more")
 
     def lr_at(self, step: int) -> float:
         """Linear warm-up over the first twentieth, then half a cosine down to zero."""
