@@ -52,6 +52,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"got {text!r}; give a whole number from 0")
+    return int(text)
+
+
 def stitch_name(text: str) -> int | str:
     """An id, or a word that ``mmsn.stitching.resolve`` knows."""
     return int(text) if text.isascii() and text.isdigit() else text

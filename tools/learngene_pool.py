@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from _distilling import train, write_weights
-from _run_args import Parser, add_device, add_image_size, positive, prepare, run
+from _run_args import Parser, add_device, add_image_size, natural, positive, prepare, run
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -55,10 +55,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive, default=256)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     add_device(parser)
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--workers", type=natural, default=0, help="processes that read images")
     parser.add_argument("--save-every", type=positive, default=200, metavar="STEPS")
     return parser.parse(argv)
 

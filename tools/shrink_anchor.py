@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _distilling import train, write_weights
-from _run_args import Parser, add_device, add_image_size, positive, prepare, run
+from _run_args import Parser, add_device, add_image_size, natural, positive, prepare, run
 
 if TYPE_CHECKING:
     from mmsn.shrink import UnitError
@@ -85,10 +85,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="compare tokens of equal width through trained linear maps, too",
     )
-    distill.add_argument("--seed", type=int, default=0)
+    distill.add_argument("--seed", type=natural, default=0)
     add_device(distill)
     distill.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    distill.add_argument("--workers", type=int, default=0, help="processes that read images")
+    distill.add_argument("--workers", type=natural, default=0, help="processes that read images")
     distill.add_argument(
         "--calibration",
         type=positive,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _run_args import Parser, add_model, add_run, load_config, prepare, run
+from _run_args import Parser, add_model, add_run, load_config, natural, prepare, run
 
 SEEDED_HOOKS = ("mmsn.StitchInitHook", "mmsn.FLOPsConstrainedSamplingHook")
 
@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     add_model(parser, checkpoint=False)
     add_run(parser)
-    parser.add_argument("--seed", type=int, help="of everything random (default: the config's)")
+    parser.add_argument("--seed", type=natural, help="of everything random (default: the config's)")
     return parser.parse(argv)
 
 

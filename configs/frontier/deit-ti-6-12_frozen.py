@@ -1,4 +1,4 @@
-# As ours, but both anchors stay as pretrained: only stitching layers and head are trained.
+# As parts, but both anchors stay as pretrained: only stitching layers and head are trained.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(freeze_anchors=True))
 custom_hooks = _base_.parts_hooks

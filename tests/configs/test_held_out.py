@@ -1,4 +1,4 @@
-"""The list of held-out images of NYUv2 shares no scene with the list to train on."""
+"""No image of NYUv2 is held out while a neighbor by number, so perhaps of its scene, is trained on."""
 
 from pathlib import Path
 

@@ -86,7 +86,11 @@ def test_a_state_of_other_settings_is_refused(parent, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "fault"),
-    [(dict(steps=-1), "steps -1 must be"), (dict(steps=1, batch_size=0), "batch_size 0 must be")],
+    [
+        (dict(steps=-1), "steps -1 must be"),
+        (dict(steps=1, batch_size=0), "batch_size 0 must be"),
+        (dict(steps=1, seed=-1), "seed -1 must be"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, fault):
     with pytest.raises(UserError, match=fault):

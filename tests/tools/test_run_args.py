@@ -82,6 +82,22 @@ def test_what_a_command_returns_is_its_status(tool: Tool) -> None:
         assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("shrink_anchor", ["x", "--workers", "-1"]),
+        ("learngene_pool", ["x", "--seed", "-1"]),
+        ("train_test", ["x.py", "--seed", "1.5"]),
+    ],
+)
+def test_a_count_below_zero_is_refused(
+    tool: Tool, capsys: pytest.CaptureFixture[str], command: str, words: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        tool(command).main(words)
+    assert f"got {words[-1]!r}; give a whole number from 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("continues", "hint"), [(False, ""), (True, "; run the same command")])
 def test_an_interrupt_is_one_line(
     tool: Tool, capsys: pytest.CaptureFixture[str], continues: bool, hint: str
