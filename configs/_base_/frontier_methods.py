@@ -14,3 +14,11 @@ ours_hooks = [
     dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[0, 1, "ls"]),
     _cost,
 ]
+# Layer-wise learning rates: an optim_wrapper of a leaf or a recipe. Blocks learn more slowly, the
+# closer they are to the image.
+layer_wise = dict(
+    constructor="mmsn.LayerDecayOptimizerConstructor",
+    paramwise_cfg=dict(
+        _delete_=True, decay_rate=0.85, custom_keys={"decode_head": dict(lr_mult=5.0)}
+    ),
+)

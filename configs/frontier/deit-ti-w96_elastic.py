@@ -7,6 +7,7 @@ custom_hooks = [
     dict(type="mmsn.TrainingCostHook"),
 ]
 test_cfg = dict(stitches=[*range(10)])  # all but so many blocks
+optim_wrapper = _base_.layer_wise
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 3029
 train_cfg = dict(max_iters=3029)

@@ -216,6 +216,18 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     assert before + cost_of_training(path) == pytest.approx(cost_of_training(large), rel=0.02)
 
 
+@pytest.mark.parametrize("path", [p for p in FRONTIER if "-layerwise_" in p.stem], ids=by_stem)
+def test_layer_wise_rates_are_all_that_differs(path):
+    rates, flat = (
+        Config.fromfile(path.with_name(name)).to_dict()
+        for name in (path.name, path.name.replace("-layerwise", ""))
+    )
+    optimizer = rates.pop("optim_wrapper")
+    assert optimizer["constructor"] == "mmsn.LayerDecayOptimizerConstructor"
+    assert optimizer["optimizer"] == flat.pop("optim_wrapper")["optimizer"]
+    assert rates == flat
+
+
 @cache
 def cost_of_training(path):
     """Multiply-accumulates of a whole training, forward and backward, from its draws."""
@@ -264,9 +276,11 @@ def test_every_family_of_the_frontier_has_its_methods():
     for path in FRONTIER:
         name = FRONTIER_NAME.fullmatch(path.stem)
         found[name["family"]].add(name["method"])
-    assert found.keys() == {"deit-ti-6-12", "deit-ti-w96", "deit-ti-6-12-depth"}
-    assert {"small", "large", "elastic", "snnet", "snnetv2", "ours"} <= found["deit-ti-6-12"]
-    # The large anchor is that of the first family.
+    first, rates = "deit-ti-6-12", "deit-ti-6-12-layerwise"
+    assert found.keys() == {first, rates, "deit-ti-w96", "deit-ti-6-12-depth"}
+    assert found[rates] == {"small", "large", "elastic", "snnet", "snnetv2", "ours"}
+    assert found[rates] < found[first]
+    # The large anchor is that of the first family with layer-wise rates.
     assert found["deit-ti-w96"] == {"small", "elastic", "snnet", "snnetv2", "ours"}
     assert found["deit-ti-6-12-depth"] == {"small", "large", "ours"}
 
