@@ -1,4 +1,4 @@
-"""No image of NYUv2 is held out while a neighbor by number, so perhaps of its scene, is trained on."""
+"""No image of NYUv2 is held out while a neighbor by number is trained on."""
 
 from pathlib import Path
 
