@@ -38,7 +38,8 @@ def methods_markdown(family: Family) -> str:
                 for m in family.curves
             ]
             rows.append([_span(low, high), *cells])
-        text += [f"Best {metric_label(family.metric)} in each budget group:", "", _table(rows)]
+        best = f"Best {metric_label(family.metric)} among the networks of each budget group:"
+        text += [best, "", _table(rows)]
     return "\n".join(text) + "\n"
 
 
