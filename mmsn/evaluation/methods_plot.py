@@ -158,4 +158,4 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 def _count(seeds: Sequence[int]) -> str:
     if seeds in ([], [1]):
         return "one seed"
-    return f"{' or '.join(map(str, seeds))} seeds"
+    return " to ".join(dict.fromkeys(map(str, (seeds[0], seeds[-1])))) + " seeds"
