@@ -38,8 +38,8 @@ def methods_markdown(family: Family) -> str:
                 for m in family.curves
             ]
             rows.append([_span(low, high), *cells])
-        best = f"Best {metric_label(family.metric)} among the networks of each budget group:"
-        text += [best, "", _table(rows)]
+        heading = f"Best {metric_label(family.metric)} among the networks of each budget group:"
+        text += [heading, "", _table(rows)]
     return "\n".join(text) + "\n"
 
 
