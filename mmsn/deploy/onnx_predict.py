@@ -36,8 +36,7 @@ class Predictor:
     def __init__(self, path: str, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
         self.session = onnxruntime.InferenceSession(path, providers=list(providers))
         facts = self.session.get_modelmeta().custom_metadata_map
-        if "num_classes" not in facts:
-            raise ValueError(f"{path} was not exported by mmsn.")
+        assert "num_classes" in facts, f"{path} was not exported by mmsn."
         self.spec = {name: json.loads(text) for name, text in facts.items()}
 
     def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:

@@ -79,7 +79,7 @@ def test_parser_and_device_are_the_shared_ones(path: Path) -> None:
         ("benchmark_speed", "flops c.py --stitches 0", "unrecognized arguments: --stitches"),
         ("benchmark_speed", "flops c.py --rounds 0", "--rounds: got '0'; give a whole number from"),
         ("frontier", "d --pages p.md", "unrecognized arguments: --pages"),
-        ("train_test", "c.py --seed x", "invalid int value: 'x'"),
+        ("train_test", "c.py --seed x", "got 'x'; give a whole number from 0"),
         ("report", "a.json --alone S one 2", "could not convert string to float: 'one'; give"),
         ("depth_pictures", "c.py k.pth --indices 3 --images 2", "not allowed with argument"),
         ("dataset_converters/nyuv2_depth", "raw", "required: source"),
