@@ -117,6 +117,7 @@ QUOTED = [
     ("neighbors.md", "Learngene Pool |", "learngene-pool"),
     ("neighbors.md", "parts |", "parts"),
     ("../README.md", "SN-Netv2 |", "snnetv2"),
+    ("../README.md", "elastic depth", "elastic"),
     ("../README.md", "mmsn: `stitches", "ours"),
 ]
 
