@@ -14,6 +14,10 @@ ours_hooks = [
     dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[0, 1, "ls"]),
     _cost,
 ]
+elastic_hooks = [  # the large anchor's first 6 to 12 blocks
+    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[*range(7)], parts=1),
+    _cost,
+]
 # Layer-wise learning rates: an optim_wrapper of a leaf or a recipe. Blocks learn more slowly, the
 # closer they are to the image.
 layer_wise = dict(

@@ -1,10 +1,7 @@
 # As deit-ti-6-12_elastic.py, with layer-wise learning rates.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[1:], space="elastic"))
-custom_hooks = [
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[*range(7)], parts=1),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.elastic_hooks
 test_cfg = dict(stitches=[*range(7)])  # all but so many blocks
 optim_wrapper = _base_.layer_wise
 param_scheduler = _base_.param_scheduler

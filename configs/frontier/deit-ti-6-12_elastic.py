@@ -2,10 +2,7 @@
 # per iteration.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 model = dict(backbone=dict(anchors=_base_.anchors[1:], space="elastic"))
-custom_hooks = [
-    dict(type="mmsn.FLOPsConstrainedSamplingHook", stitches=[*range(7)], parts=1),
-    dict(type="mmsn.TrainingCostHook"),
-]
+custom_hooks = _base_.elastic_hooks
 test_cfg = dict(stitches=[*range(7)])  # all but so many blocks
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2611

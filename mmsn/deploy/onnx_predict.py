@@ -1,5 +1,4 @@
-"""Labels of an image from an exported model, with NumPy, Pillow and ONNX Runtime alone.
-
+"""Labels of an image from an exported model, with NumPy, Pillow and ONNX Runtime alone:
 python predict.py model.onnx street.jpg --out labels.png"""
 
 import argparse

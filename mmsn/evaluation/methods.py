@@ -106,20 +106,17 @@ class Family:
                 raise UserError(
                     f"{file} was trained with seed {report.training.seed}: rename the file"
                 )
-        for method in ALONE:
-            for seed, report in runs.get(method, {}).items():
-                if len(report.stitches) != 1:
+        for method, by_seed in runs.items():
+            for seed, report in by_seed.items():
+                file, results = f"{name}_{method}_{seed}", len(report.stitches)
+                if method in ALONE and results != 1:
+                    raise UserError(f"{file} holds {results} results: an anchor alone has one")
+                # The range of its budgets would be empty, and so would that of all methods.
+                if method not in ALONE and results == 1:
                     raise UserError(
-                        f"{name}_{method}_{seed} holds {len(report.stitches)} results: an anchor "
-                        "alone has one"
+                        f"{file} holds one result: a curve has more, and an anchor alone is named "
+                        f"{' or '.join(ALONE)}; move it out of the folder"
                     )
-        # Its range would be empty, and so would that of all other methods.
-        for file, report in every:
-            if len(report.stitches) == 1 and _method(file) not in ALONE:
-                raise UserError(
-                    f"{file} holds one result: a curve has more, and an anchor alone is named "
-                    f"{' or '.join(ALONE)}; move it out of the folder"
-                )
         return cls(name, metric, runs, _range(runs, metric))
 
     @property
@@ -227,10 +224,6 @@ def title(method: str) -> str:
 
 def _seed(file: str) -> int:
     return int(file.rpartition("_")[2])
-
-
-def _method(file: str) -> str:
-    return file.rsplit("_", 2)[1]
 
 
 def _rank(method: str) -> tuple[int, str]:

@@ -158,4 +158,5 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 def _count(seeds: Sequence[int]) -> str:
     if seeds in ([], [1]):
         return "one seed"
-    return " to ".join(dict.fromkeys(map(str, (seeds[0], seeds[-1])))) + " seeds"
+    most = f"{seeds[-1]} seeds"
+    return most if len(seeds) == 1 else f"{seeds[0]} to {most}"

@@ -35,6 +35,10 @@ def test_the_picture_names_every_method_and_its_seeds(folder, tmp_path):
         assert text in texts
     assert "a_b: best within the budget, 2 seeds" in texts
 
+    (folder / "a_b_ours_1.json").unlink()
+    plot_methods(load_families(folder)[0], tmp_path / "x.svg")
+    assert "<!-- a_b: best within the budget, 1 to 2 seeds -->" in (tmp_path / "x.svg").read_text()
+
 
 def test_ten_methods_have_ten_colors(folder, tmp_path):
     from mmsn.evaluation.methods_plot import plot_methods
