@@ -55,6 +55,14 @@ def test_layer_decay_is_ours_with_the_same_rate():
     assert wrapper.paramwise_cfg == dict(decay_rate=0.9)
 
 
+def test_one_rate_for_all_layers_is_kept_and_noted():
+    adoption = adopt(mmseg_config(UPERNET), DEIT3)
+    assert "constructor" not in adoption.config.optim_wrapper
+    (note,) = [note for note in adoption.notes if "rates by layer" in note]
+    assert "constructor='mmsn.LayerDecayOptimizerConstructor'" in note
+    assert not any("rates by layer" in note for note in adopt(mmseg_config(BEIT), DEIT3).notes)
+
+
 def test_a_slow_backbone_keeps_stitching_layers_fast():
     source = mmseg_config(UPERNET)
     source.optim_wrapper.paramwise_cfg = dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
