@@ -212,8 +212,22 @@ def test_a_frontier_config_is_its_method_and_costs_what_all_cost(path):
     if method == "label-teacher":
         return
     # The draws of one seed scatter by about 1 % where each iteration trains one stitch.
-    large = path.with_name("deit-ti-6-12_large.py")
-    assert before + cost_of_training(path) == pytest.approx(cost_of_training(large), rel=0.02)
+    large = cost_of_training(path.with_name("deit-ti-6-12_large.py"))
+    anchors = 2 if name["family"].endswith("-twice") else 1
+    assert before + cost_of_training(path) == pytest.approx(anchors * large, rel=0.02)
+
+
+@pytest.mark.parametrize("path", [p for p in FRONTIER if "-twice_" in p.stem], ids=by_stem)
+def test_length_is_all_that_differs_from_the_family_with_half_the_compute(path):
+    half = "deit-ti-6-12-depth_" if "depth" in path.stem else "deit-ti-6-12-layerwise_"
+    twice, once = (
+        Config.fromfile(path.with_name(name)).to_dict()
+        for name in (path.name, half + path.name.rpartition("_")[2])
+    )
+    lengths = [c.pop("train_cfg").pop("max_iters") for c in (twice, once)]
+    assert lengths[0] == 2 * lengths[1]
+    assert [c["param_scheduler"][-1].pop("end") for c in (twice, once)] == lengths
+    assert twice == once
 
 
 @pytest.mark.parametrize("path", [p for p in FRONTIER if "-layerwise_" in p.stem], ids=by_stem)
@@ -277,7 +291,10 @@ def test_every_family_of_the_frontier_has_its_methods():
         name = FRONTIER_NAME.fullmatch(path.stem)
         found[name["family"]].add(name["method"])
     first, rates = "deit-ti-6-12", "deit-ti-6-12-layerwise"
-    assert found.keys() == {first, rates, "deit-ti-w96", "deit-ti-6-12-depth"}
+    twice = {"deit-ti-6-12-twice", "deit-ti-6-12-depth-twice"}  # their anchors are those of half
+    assert found.keys() == {first, rates, "deit-ti-w96", "deit-ti-6-12-depth"} | twice
+    assert found["deit-ti-6-12-twice"] == {"elastic", "snnetv2", "ours"}
+    assert found["deit-ti-6-12-depth-twice"] == {"ours"}
     assert found[rates] == {"small", "large", "elastic", "snnet", "snnetv2", "ours"}
     assert found[rates] < found[first]
     # The large anchor is that of the first family with layer-wise rates.

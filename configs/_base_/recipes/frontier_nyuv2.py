@@ -1,5 +1,6 @@
 # Segmentation of NYUv2 at 192x256 for the comparison of methods in docs/frontier.md. Every leaf
-# trains for the compute of the large anchor's 2,000 iterations: 62 T multiply-accumulates.
+# trains for the compute of the large anchor's 2,000 iterations: 62 T multiply-accumulates (in a
+# family -twice, for two times that).
 _base_ = [
     "../models/setr-light.py",
     "../anchors/deit-ti-d6-12.py",
