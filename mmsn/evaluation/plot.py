@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mmsn.evaluation.curve import frontier
@@ -94,7 +95,8 @@ def plot_pareto(
             color="#E69F00",
             edgecolors="black",
             linewidths=0.6,
-            label="trained alone",
+            # Their names as well: for how long they were trained decides what they say.
+            label="\n".join(["trained alone:", *(_plain(fill(name, 40)) for name in alone)]),
             zorder=4,
         )
     low, high = axes.get_ylim()  # before the lines, which may lie far from all points

@@ -16,13 +16,15 @@ def test_a_picture_is_drawn(tmp_path, ending):
     plot_pareto(
         report(result(0, 5, 1.5), result(1, 9, 2.5)),
         path,
-        alone={"small": (5.0, 1.2)},
+        alone={"small, 13% of the training compute": (5.0, 1.2)},
         levels=[("floor", 0.1), ("probe", 1.7)],
     )
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
     if ending == "svg":
         assert b"floor: 0.1 (out of view)" in content or b"<!-- floor" in content
+        # How long a network was trained alone decides what its star says, so that its name is shown.
+        assert b"<!-- small, 13% of the training compute -->" in content
 
 
 def test_several_runs_are_overlaid_in_a_picture(tmp_path):
