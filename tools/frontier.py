@@ -3,7 +3,7 @@
     mmsn frontier docs/results/frontier --page docs/frontier.md --images docs/images
 
 The folder holds reports named FAMILY_METHOD_SEED.json. The methods small and large are the anchors
-trained alone; every other one is a curve.
+trained alone, and such as small-half the same trained in another way; every other one is a curve.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SN-Netv2: both directions, low-rank stitching layers, a budget and then one stitch an iteration.
 _base_ = "../_base_/recipes/frontier_nyuv2.py"
 custom_hooks = _base_.snnetv2_hooks
-test_cfg = dict(stitches=[0, 8, 9, 19, 11, 22, 1])  # chosen on held-out images
+test_cfg = dict(stitches=[0, 8, 9, 10, 19, 11, 12, 22, 1])
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].end = 2575
 train_cfg = dict(max_iters=2575)

@@ -1,8 +1,9 @@
 """Several methods on one family of anchors: reports grouped from files, and their numbers.
 
 A folder holds one report per file, named ``FAMILY_METHOD_SEED.json``. The methods ``small`` and
-``large`` are the anchors trained alone, with one result each; every other method is a curve. They
-are shown by ``methods_table``, ``methods_plot`` and ``methods_page``.
+``large`` are the anchors trained alone, with one result each, and such as ``small-half`` the same
+trained in another way; every other method is a curve. They are shown by ``methods_table``,
+``methods_plot`` and ``methods_page``.
 """
 
 from __future__ import annotations
@@ -109,10 +110,10 @@ class Family:
         for method, by_seed in runs.items():
             for seed, report in by_seed.items():
                 file, results = f"{name}_{method}_{seed}", len(report.stitches)
-                if method in ALONE and results != 1:
+                if is_alone(method) and results != 1:
                     raise UserError(f"{file} holds {results} results: an anchor alone has one")
                 # The range of its budgets would be empty, and so would that of all methods.
-                if method not in ALONE and results == 1:
+                if not is_alone(method) and results == 1:
                     raise UserError(
                         f"{file} holds one result: a curve has more, and an anchor alone is named "
                         f"{' or '.join(ALONE)}; move it out of the folder"
@@ -122,17 +123,29 @@ class Family:
     @property
     def curves(self) -> list[str]:
         """The methods that are not an anchor alone."""
-        return [method for method in self.runs if method not in ALONE]
+        return [method for method in self.runs if not is_alone(method)]
 
-    def alone(self, method: str) -> tuple[float, Spread] | None:
-        """MACs and metric of an anchor trained alone."""
-        results = [report.stitches[0] for report in self.runs.get(method, {}).values()]
-        if not results:
-            return None
+    @property
+    def anchors_alone(self) -> list[str]:
+        """The methods that are an anchor alone; without a suffix first, and the small one first."""
+        return [method for method in self.runs if is_alone(method)]
+
+    def alone(self, method: str) -> tuple[float, Spread]:
+        """MACs and metric of an anchor trained alone, one of ``anchors_alone``."""
+        results = [report.stitches[0] for report in self.runs[method].values()]
         return results[0].macs, Spread(tuple(r.metrics[self.metric] for r in results))
 
+    def training_macs(self, method: str) -> float | None:
+        """What a method trained for, mean over seeds; None where no report counts it."""
+        known = [r.training for r in self.runs.get(method, {}).values() if r.training]
+        macs = [training.train_macs for training in known if training.train_macs]
+        return statistics.fmean(macs) if macs else None
+
     def line(self) -> Spread | None:
-        """Mean of the straight line between the anchors trained alone, for each seed of both."""
+        """Mean of the straight line between the anchors trained alone, for each seed of both.
+
+        Of those without a suffix.
+        """
         # Paired by seed, so that the spread is one of whole repetitions; a seed that one of the
         # anchors lacks is left out.
         small, large = (self.runs.get(method, {}) for method in ALONE)
@@ -214,21 +227,37 @@ def load_families(folder: str | Path, metric: str | None = None) -> list[Family]
             raise UserError(f"{path} is not named FAMILY_METHOD_SEED.json, such as a_ours_0.json")
         methods = families.setdefault(name["family"], {})
         methods.setdefault(name["method"], {})[int(name["seed"])] = ParetoReport.load(path)
-    return [Family.of(name, runs, metric) for name, runs in families.items()]
+    return [Family.of(name, runs, metric) for name, runs in sorted(families.items())]
 
 
 def title(method: str) -> str:
     """A method's name for readers."""
+    if is_alone(method):
+        anchor, how = split_alone(method)
+        return f"{TITLES[anchor]}, {how}" if how else TITLES[anchor]
     return TITLES.get(method, method)
+
+
+def is_alone(method: str) -> bool:
+    """Is a method an anchor trained alone, such as ``small`` or ``large-half``?"""
+    return split_alone(method)[0] in ALONE
+
+
+def split_alone(method: str) -> tuple[str, str]:
+    """Which anchor trained alone, and how: the suffix, empty for the one that lines join."""
+    anchor, _, how = method.partition("-")
+    return anchor, how
 
 
 def _seed(file: str) -> int:
     return int(file.rpartition("_")[2])
 
 
-def _rank(method: str) -> tuple[int, str]:
+def _rank(method: str) -> tuple[bool, str, int, str]:
     order = list(TITLES)
-    return (order.index(method) if method in order else len(order), method)
+    anchor, how = split_alone(method) if is_alone(method) else (method, "")
+    place = order.index(anchor) if anchor in order else len(order)
+    return (not is_alone(method), how, place, method)
 
 
 def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | None:
@@ -238,7 +267,7 @@ def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | N
     heads: the range then begins at the more expensive of both. Some stitches cost more than the
     large anchor; they lie beyond the range.
     """
-    curves = [r for method in runs if method not in ALONE for r in runs[method].values()]
+    curves = [r for method in runs if not is_alone(method) for r in runs[method].values()]
     if not curves:
         return None
     small = list(runs.get("small", {}).values())

@@ -38,24 +38,26 @@ def write_methods(
     written, sections = [], []
     for family in families:
         sections.append(f"## {family.name}\n")
-        for suffix, methods in _pictures(family):
-            path = images / f"frontier_{family.name}{suffix}.png"
-            plot_methods(family, path, methods)
+        for subject, methods in _pictures(family).items():
+            name = f"{family.name}{subject}"
+            path = images / f"frontier_{family.name}{subject and '_parts'}.png"
+            plot_methods(family, path, methods, subject)
             link = Path(os.path.relpath(path, page.parent)).as_posix()
-            sections.append(f"![{family.name}: best {family.metric} within the budget]({link})\n")
+            sections.append(f"![{name}: best {family.metric} within the budget]({link})\n")
             written.append(path)
         sections.append(methods_markdown(family))
     write_text(page, before + "\n".join([BEGIN, "", *sections, END]) + after)
     return [*written, page]
 
 
-def _pictures(family: Family) -> list[tuple[str, Sequence[str]]]:
+def _pictures(family: Family) -> dict[str, Sequence[str]]:
+    """The methods of each picture, by what its title adds to the family's name."""
     known = [method for method in family.curves if method in TITLES]
-    parts = [method for method in family.curves if method not in TITLES]
-    if not known:
-        return [("", parts)]
+    further = [method for method in family.curves if method not in TITLES]
+    if not known or not further:
+        return {"": known or further}
     beside = [method for method in ("snnetv2", "ours") if method in known]
-    return [("", known), *([("_parts", [*beside, *parts])] if parts else [])]
+    return {"": known, ", further methods": [*beside, *further]}
 
 
 def _around(page: Path) -> tuple[str, str]:

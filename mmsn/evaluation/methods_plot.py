@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsn.evaluation.curve import frontier
-from mmsn.evaluation.methods import ALONE, Family, title
+from mmsn.evaluation.methods import Family, split_alone, title
 from mmsn.evaluation.metric_names import metric_label
 from mmsn.evaluation.report import ParetoReport
 from mmsn.files import whole_file
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]  # costs in GFLOPs, and the metric there
 
 # Okabe and Ito's palette, which color-blind readers can tell apart, and three more. A known method
 # keeps its color and its marker in every picture.
@@ -35,34 +38,42 @@ _OTHER_LOOKS = (
 _LINE_GAP = 0.052  # of the height of the axes, between two labels
 
 
-def plot_methods(family: Family, path: str | Path, methods: Sequence[str] | None = None) -> None:
+def plot_methods(
+    family: Family,
+    path: str | Path,
+    methods: Sequence[str] | None = None,
+    subject: str = "",
+) -> None:
     """Draw the best metric within each budget, by method.
 
     A line is the mean over seeds, a band reaches from the lowest to the highest seed, and points
     are networks, averaged over seeds. Stars are the anchors trained alone, with the same spread as
-    a bar, and the dashed line joins them.
+    a bar, and the dashed line joins them; smaller ones were trained in another way. Their names say
+    so where they trained for another compute than the methods.
 
     Args:
         family: what to draw.
         path: of the picture; its suffix names the format, for example .png or .svg.
         methods: which curves, by default all.
+        subject: what the title adds to the family's name.
     """
     from matplotlib.figure import Figure  # slow to load, and only pictures need it
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    axes.margins(y=0.1)  # the names of stars stand above them
+    axes.margins(y=0.1)  # the names of stars stand above or below them
     methods = family.curves if methods is None else methods
     others = itertools.cycle(_OTHER_LOOKS)
     # A little room on the right shows how high each curve ends.
     costs = [s.macs for runs in family.runs.values() for r in runs.values() for s in r.stitches]
     edge = max(costs) + 0.04 * (max(costs) - min(costs))
-    labels = []
+    labels, means = [], []
     for method in methods:
         color, marker = _LOOKS.get(method) or next(others)
         reports = list(family.runs[method].values())
         gflops, heights = envelopes(reports, family.metric, edge)
-        axes.step(gflops, heights.mean(0), where="post", color=color, linewidth=2, zorder=3)
+        means.append((gflops, heights.mean(0)))
+        axes.step(*means[-1], where="post", color=color, linewidth=2, zorder=3)
         if len(reports) > 1:
             low, high = heights.min(0), heights.max(0)
             # Lowest and highest, as in the tables: too few seeds for a standard deviation.
@@ -70,7 +81,7 @@ def plot_methods(family: Family, path: str | Path, methods: Sequence[str] | None
         x, y = _points(reports, family.metric)
         axes.scatter(x, y, s=16, marker=marker, color=color, alpha=0.6, linewidths=0, zorder=2)
         labels.append((float(heights[:, -1].mean()), title(method), color))
-    _draw_alone(axes, family)
+    _draw_alone(axes, family, means, methods)
     axes.set_xlabel("GFLOPs (multiply-accumulates)", fontsize=11)
     axes.set_ylabel(metric_label(family.metric), fontsize=11)
     axes.tick_params(labelsize=10)
@@ -79,7 +90,7 @@ def plot_methods(family: Family, path: str | Path, methods: Sequence[str] | None
     axes.spines[["top", "right"]].set_visible(False)
     _label_ends(axes, edge / 1e9, labels)
     seeds = sorted({len(family.runs[method]) for method in methods})
-    axes.set_title(f"{family.name}: best within the budget, {_count(seeds)}", fontsize=11)
+    axes.set_title(f"{family.name}{subject}: best within the budget, {_count(seeds)}", fontsize=11)
     with whole_file(path) as part:
         figure.savefig(part, dpi=200)
 
@@ -113,25 +124,62 @@ def _points(reports: Sequence[ParetoReport], metric: str) -> tuple[list[float], 
     )
 
 
-def _draw_alone(axes: Any, family: Family) -> None:
-    points = {m: point for m in ALONE if (point := family.alone(m)) is not None}
-    x = [macs / 1e9 for macs, _ in points.values()]
-    y = [spread.mean for _, spread in points.values()]
-    axes.plot(x, y, color="0.45", linestyle="--", linewidth=1.3, zorder=2)
-    axes.scatter(x, y, s=170, marker="*", color="white", edgecolors="black", zorder=5)
-    for gflops, (method, (_, spread)) in zip(x, points.items(), strict=True):
-        axes.plot([gflops] * 2, [min(spread.values), max(spread.values)], color="black", zorder=4)
-        axes.annotate(
-            f"{method} alone",
-            (gflops, spread.mean),
-            (0, 11),
-            textcoords="offset points",
-            ha="left" if method == "small" else "right",
-            fontsize=10,
-            zorder=6,
-            # Lines run behind the text.
-            bbox=dict(facecolor="white", edgecolor="none", alpha=0.75, pad=1),
-        )
+def _draw_alone(axes: Any, family: Family, means: Sequence[Curve], methods: Sequence[str]) -> None:
+    for how, names in itertools.groupby(family.anchors_alone, lambda name: split_alone(name)[1]):
+        points = {name: family.alone(name) for name in names}
+        x = [macs / 1e9 for macs, _ in points.values()]
+        y = [spread.mean for _, spread in points.values()]
+        color, linestyle, size, fontsize = ("0.7", ":", 70, 8) if how else ("0.45", "--", 170, 10)
+        axes.plot(x, y, color=color, linestyle=linestyle, linewidth=1.3, zorder=2)
+        axes.scatter(x, y, s=size, marker="*", color="white", edgecolors="black", zorder=5)
+        for gflops, (name, (_, spread)) in zip(x, points.items(), strict=True):
+            ends = [min(spread.values), max(spread.values)]
+            axes.plot([gflops] * 2, ends, color="black", zorder=4)
+            above = _has_room_above(family, name, means)
+            axes.annotate(
+                f"{split_alone(name)[0]} alone{_share(family, name, methods)}",
+                (gflops, spread.mean),
+                (0, 11 if above else -11),
+                textcoords="offset points",
+                # The name stands between the anchors.
+                ha="left" if split_alone(name)[0] == "small" else "right",
+                va="bottom" if above else "top",
+                fontsize=fontsize,
+                zorder=6,
+                # Lines run behind the text.
+                bbox=dict(facecolor="white", edgecolor="none", alpha=0.6, pad=0.5),
+            )
+
+
+def _has_room_above(family: Family, name: str, means: Sequence[Curve]) -> bool:
+    """Is the next curve or star above that of an anchor alone farther than the next below?"""
+    anchor, _ = split_alone(name)
+    macs, spread = family.alone(name)
+    near = [_beside(mean, macs / 1e9, right=anchor == "small") for mean in means]
+    others = [other for other in family.anchors_alone if split_alone(other)[0] == anchor]
+    near += [family.alone(other)[1].mean for other in others if other != name]
+    above = min((height - spread.mean for height in near if height > spread.mean), default=math.inf)
+    below = min(
+        (spread.mean - height for height in near if height <= spread.mean), default=math.inf
+    )
+    return above >= below
+
+
+def _share(family: Family, method: str, methods: Sequence[str]) -> str:
+    """What an anchor trained for, where it is not what the methods did."""
+    macs = family.training_macs(method)
+    others = [count for m in methods if (count := family.training_macs(m))]
+    if not macs or not others:
+        return ""
+    share = round(100 * len(others) * macs / sum(others))
+    return "" if abs(share - 100) < 10 else f", {share} % of the compute"
+
+
+def _beside(mean: Curve, gflops: float, right: bool) -> float:
+    """The height of a curve just to the right or left of a cost, or where it is nearest to it."""
+    costs, heights = mean
+    at = int(np.searchsorted(costs, gflops, side="right" if right else "left")) - 1
+    return float(heights[max(at, 0)])
 
 
 def _label_ends(axes: Any, x: float, labels: Sequence[tuple[float, str, str]]) -> None:

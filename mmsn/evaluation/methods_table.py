@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from mmsn.evaluation.methods import ALONE, Family, Spread, title
+from mmsn.evaluation.methods import Family, Spread, split_alone, title
 from mmsn.evaluation.metric_names import lower_is_better, metric_label
 
 
@@ -15,10 +15,10 @@ def methods_markdown(family: Family) -> str:
         ["method", "seeds", "small end", "large end", "mean best", "training", "images"],
         ["---", *["---:"] * 6],
     ]
-    for method in ALONE:
-        if (point := family.alone(method)) is not None:
-            ends = [str(point[1]), ""] if method == "small" else ["", str(point[1])]
-            rows.append([*_start(family, method), *ends, "", *_training(family, method)])
+    for method in family.anchors_alone:
+        _, found = family.alone(method)
+        ends = [str(found), ""] if split_alone(method)[0] == "small" else ["", str(found)]
+        rows.append([*_start(family, method), *ends, "", *_training(family, method)])
     if (line := family.line()) is not None:
         rows.append(["straight line between them", *["", "", ""], str(line), "", ""])
     for method in family.curves:
@@ -54,10 +54,10 @@ def _start(family: Family, method: str) -> list[str]:
 
 def _training(family: Family, method: str) -> list[str]:
     known = [r.training for r in family.runs[method].values() if r.training]
-    macs = [t.train_macs for t in known if t.train_macs]
     images = [t.images_seen for t in known if t.images_seen]
+    macs = family.training_macs(method)
     return [
-        _prefixed(statistics.fmean(macs)) if macs else "-",
+        _prefixed(macs) if macs else "-",
         f"{round(statistics.fmean(images)):,}" if images else "-",
     ]
 

@@ -8,6 +8,7 @@ import pytest
 from mmsn.errors import UserError
 from mmsn.evaluation import Training
 from mmsn.evaluation.methods import Spread, load_families
+from mmsn.evaluation.methods_table import methods_markdown
 from tests.evaluation.reports import G, report, result, stitches
 
 
@@ -100,6 +101,24 @@ def test_an_empty_folder_is_refused(tmp_path):
         load_families(tmp_path)
 
 
+def test_families_are_in_the_order_of_their_names(folder):
+    for path in [*folder.iterdir()]:
+        (folder / path.name.replace("a_b_", "a_b-c_")).write_bytes(path.read_bytes())
+    assert [family.name for family in load_families(folder)] == ["a_b", "a_b-c"]
+
+
+def test_anchors_alone_that_were_trained_in_another_way(folder):
+    before = load_families(folder)[0]
+    for size in ("small", "large"):
+        for path in [*folder.glob(f"a_b_{size}_*.json")]:
+            (folder / path.name.replace(size, f"{size}-half")).write_bytes(path.read_bytes())
+    (family,) = load_families(folder)
+    assert family.anchors_alone == ["small", "large", "small-half", "large-half"]
+    assert family.curves == before.curves
+    assert (family.budgets, family.line()) == (before.budgets, before.line())
+    assert "| small anchor alone, half |" in methods_markdown(family)
+
+
 def test_spread_has_as_many_decimals_as_the_mean():
     assert str(Spread((25.5, 26.0, 27.0))) == "26.17 ± 1.50"
     assert str(Spread((0.51, 0.52))) == "0.5150 ± 0.0100"
@@ -108,24 +127,44 @@ def test_spread_has_as_many_decimals_as_the_mean():
 
 
 DOCS = Path(__file__).parents[2] / "docs"
-# Pages that quote figures of docs/results/frontier, and how their rows begin: README has layer-wise
-# learning rates and means over seeds, the others have one rate and seed 0.
+# Pages that quote figures of docs/results/frontier, and how their rows begin: README has means over
+# seeds, the others have seed 0.
 QUOTED = [
-    ("snnet.md", "[SN-Net](../configs", "snnet-windows"),
-    ("snnet.md", "[parts]", "parts"),
-    ("neighbors.md", "label-assisted: teacher and student", "label-assisted"),
-    ("neighbors.md", "Learngene Pool |", "learngene-pool"),
-    ("neighbors.md", "parts |", "parts"),
-    ("../README.md", "SN-Netv2 |", "snnetv2"),
-    ("../README.md", "elastic depth", "elastic"),
-    ("../README.md", "mmsn: `stitches", "ours"),
+    ("snnet.md", "[SN-Net](../configs", "deit-ti-6-12_snnet-windows"),
+    ("snnet.md", "[parts]", "deit-ti-6-12_parts"),
+    ("neighbors.md", "label-assisted: teacher and student", "deit-ti-6-12_label-assisted"),
+    ("neighbors.md", "Learngene Pool |", "deit-ti-6-12_learngene-pool"),
+    ("neighbors.md", "parts |", "deit-ti-6-12_parts"),
+    ("../README.md", "SN-Netv2 |", "deit-ti-6-12-layerwise_snnetv2"),
+    ("../README.md", "elastic depth, without", "deit-ti-6-12-layerwise_elastic"),
+    ("../README.md", "mmsn: `stitches", "deit-ti-6-12-layerwise_ours"),
+    ("../README.md", "SN-Netv2, one seed", "deit-ti-6-12-twice_snnetv2"),
+    ("../README.md", "elastic depth, one seed", "deit-ti-6-12-twice_elastic"),
+    ("../README.md", "mmsn |", "deit-ti-6-12-twice_ours"),
 ]
 
 
-@pytest.mark.parametrize(("page", "start", "method"), QUOTED)
-def test_pages_quote_the_reports(page, start, method):
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        ("each anchor alone | 62 T", "deit-ti-6-12-layerwise"),
+        ("each anchor alone, two seeds | 124 T", "deit-ti-6-12-twice"),
+    ],
+)
+def test_readme_quotes_the_anchors_alone(start, name):
     families = {family.name: family for family in load_families(DOCS / "results" / "frontier")}
-    family = families["deit-ti-6-12" + "-layerwise" * ("README" in page)]
+    lines = (DOCS / "../README.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith(f"| {start}")]
+    cells = [float(cell) for cell in re.findall(r"(?<=\| )\d+\.\d(?= \|)", row)]
+    means = [families[name].alone(method)[1].mean for method in ("small", "large")]
+    assert cells == pytest.approx(means, abs=0.0501)
+
+
+@pytest.mark.parametrize(("page", "start", "row_of"), QUOTED)
+def test_pages_quote_the_reports(page, start, row_of):
+    families = {family.name: family for family in load_families(DOCS / "results" / "frontier")}
+    name, method = row_of.split("_")
+    family = families[name]
 
     def quoted(figure):
         return figure.mean if "README" in page else figure.values[0]

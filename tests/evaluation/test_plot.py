@@ -23,7 +23,7 @@ def test_a_picture_is_drawn(tmp_path, ending):
     assert content.startswith(b"\x89PNG" if ending == "png" else b"<?xml")
     if ending == "svg":
         assert b"floor: 0.1 (out of view)" in content or b"<!-- floor" in content
-        # How long a network was trained alone decides what its star says, so that its name is shown.
+        # A star is named, as it says little without how long its network was trained.
         assert b"<!-- small, 13% of the training compute -->" in content
 
 

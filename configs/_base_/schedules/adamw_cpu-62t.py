@@ -1,5 +1,6 @@
 # The schedule of the comparison of methods in docs/frontier.md. A leaf sets how long it trains,
-# so that it costs 62 T multiply-accumulates (in a family -twice, 124 T), and where the second scheduler ends.
+# so that it costs 62 T multiply-accumulates (124 T in a family named -twice), and where the second
+# scheduler ends.
 _base_ = "./adamw_cpu.py"
 optim_wrapper = dict(
     type="mmsn.Bf16OptimWrapper",
