@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mmsn.errors import UserError
 from mmsn.evaluation.curve import Budgets, frontier, line_between, mean_best_within_budget
@@ -135,11 +136,11 @@ class Family:
         results = [report.stitches[0] for report in self.runs[method].values()]
         return results[0].macs, Spread(tuple(r.metrics[self.metric] for r in results))
 
-    def training_macs(self, method: str) -> float | None:
-        """What a method trained for, mean over seeds; None where no report counts it."""
-        known = [r.training for r in self.runs.get(method, {}).values() if r.training]
-        macs = [training.train_macs for training in known if training.train_macs]
-        return statistics.fmean(macs) if macs else None
+    def trained(self, method: str, count: Literal["train_macs", "images_seen"]) -> float | None:
+        """A count of a method's training, mean over seeds; None where no report has it."""
+        known = [r.training for r in self.runs[method].values() if r.training]
+        counts = [value for training in known if (value := getattr(training, count))]
+        return statistics.fmean(counts) if counts else None
 
     def line(self) -> Spread | None:
         """Mean of the straight line between the anchors trained alone, for each seed of both.
@@ -254,10 +255,11 @@ def _seed(file: str) -> int:
 
 
 def _rank(method: str) -> tuple[bool, str, int, str]:
+    if is_alone(method):
+        anchor, how = split_alone(method)
+        return (False, how, ALONE.index(anchor), method)
     order = list(TITLES)
-    anchor, how = split_alone(method) if is_alone(method) else (method, "")
-    place = order.index(anchor) if anchor in order else len(order)
-    return (not is_alone(method), how, place, method)
+    return (True, "", order.index(method) if method in order else len(order), method)
 
 
 def _range(runs: dict[str, dict[int, ParetoReport]], metric: str) -> Budgets | None:

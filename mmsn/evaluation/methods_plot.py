@@ -136,13 +136,14 @@ def _draw_alone(axes: Any, family: Family, means: Sequence[Curve], methods: Sequ
             ends = [min(spread.values), max(spread.values)]
             axes.plot([gflops] * 2, ends, color="black", zorder=4)
             above = _has_room_above(family, name, means)
+            anchor, _ = split_alone(name)
             axes.annotate(
-                f"{split_alone(name)[0]} alone{_share(family, name, methods)}",
+                f"{anchor} alone{_share(family, name, methods)}",
                 (gflops, spread.mean),
                 (0, 11 if above else -11),
                 textcoords="offset points",
                 # The name stands between the anchors.
-                ha="left" if split_alone(name)[0] == "small" else "right",
+                ha="left" if anchor == "small" else "right",
                 va="bottom" if above else "top",
                 fontsize=fontsize,
                 zorder=6,
@@ -167,11 +168,12 @@ def _has_room_above(family: Family, name: str, means: Sequence[Curve]) -> bool:
 
 def _share(family: Family, method: str, methods: Sequence[str]) -> str:
     """What an anchor trained for, where it is not what the methods did."""
-    macs = family.training_macs(method)
-    others = [count for m in methods if (count := family.training_macs(m))]
+    macs = family.trained(method, "train_macs")
+    others = [count for m in methods if (count := family.trained(m, "train_macs"))]
     if not macs or not others:
         return ""
-    share = round(100 * len(others) * macs / sum(others))
+    share = round(100 * macs / np.mean(others))
+    # Trainings of whole iterations are never quite as long as each other.
     return "" if abs(share - 100) < 10 else f", {share} % of the compute"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 
 from mmsn.evaluation.methods import Family, Spread, split_alone, title
@@ -53,13 +52,8 @@ def _start(family: Family, method: str) -> list[str]:
 
 
 def _training(family: Family, method: str) -> list[str]:
-    known = [r.training for r in family.runs[method].values() if r.training]
-    images = [t.images_seen for t in known if t.images_seen]
-    macs = family.training_macs(method)
-    return [
-        _prefixed(macs) if macs else "-",
-        f"{round(statistics.fmean(images)):,}" if images else "-",
-    ]
+    macs, images = family.trained(method, "train_macs"), family.trained(method, "images_seen")
+    return [_prefixed(macs) if macs else "-", f"{round(images):,}" if images else "-"]
 
 
 def _notes(family: Family) -> str:
